@@ -1,0 +1,15 @@
+//! Bytes to headers, frames and payloads and back. No I/O, no clock, no keys, no bus.
+//!
+//! Panic contract: no function here panics on any input; every length is checked before it is used
+//! and before anything is allocated for it.
+#![forbid(unsafe_code)]
+
+pub mod crc16;
+pub mod flags;
+pub mod frame;
+pub mod limits;
+pub mod msgpack;
+pub mod opcode;
+pub mod status;
+pub mod time;
+pub mod varint;
