@@ -6,13 +6,17 @@
 //! keeps these promises, and `tests/transport.rs` checks them over all of them:
 //!
 //! - both futures may be dropped at any time: a dropped [`MessageReader::recv`] loses no byte, a
-//!   dropped [`MessageWriter::send`] still puts its message on the path whole;
+//!   dropped [`MessageWriter::send`] puts its message on the path whole or not at all;
 //! - a slow reader makes `send` wait: no transport queues without a bound;
 //! - nothing is allocated because a peer *says* that it will send it.
 
 mod buffer;
+pub mod capture;
+pub mod fault;
 pub mod framing;
 pub mod half_open;
+pub mod memory;
+pub mod pcapng;
 pub mod tcp;
 
 use std::future::Future;
@@ -62,8 +66,9 @@ pub trait MessageWriter {
     /// Sends one message and returns when the path has taken all of it. Waiting is the
     /// backpressure: on TCP until fewer than [`PathControl::set_unsent_limit`] bytes are unsent.
     ///
-    /// The buffer comes back for reuse. When the future is dropped the message is sent all the
-    /// same, only the buffer is gone. The result is an error when the path broke or was closed.
+    /// The buffer comes back for reuse. When the future is dropped the buffer is gone, and the
+    /// message is sent whole or not at all. The result is an error when the path broke or was
+    /// closed.
     fn send(&mut self, framed: Framed) -> LocalFuture<'_, Sent>;
 
     /// Closes this direction after everything that was sent; the peer's reader then sees `None`.
