@@ -1,1 +1,3 @@
-//! placeholder
+//! Safe calls over raw kernel interfaces, without policy. The only folder that may hold `unsafe`.
+
+pub mod usbfs;
