@@ -6,6 +6,7 @@
 
 pub mod crc16;
 pub mod flags;
+pub mod fragment;
 pub mod frame;
 pub mod limits;
 pub mod msgpack;
