@@ -4,6 +4,7 @@
 //! and before anything is allocated for it.
 #![forbid(unsafe_code)]
 
+pub mod class;
 pub mod crc16;
 pub mod flags;
 pub mod fragment;

@@ -103,7 +103,9 @@ impl Descriptors {
         else {
             return Err(NoDevice);
         };
-        let mut rest = bytes.get(usize::from(*length).max(18)..).unwrap_or_default();
+        let mut rest = bytes
+            .get(usize::from(*length).max(18)..)
+            .unwrap_or_default();
         let mut configurations = Vec::new();
         while configurations.len() < usize::from(*count) {
             let Some((configuration, behind)) = Configuration::split(rest) else {
@@ -146,7 +148,17 @@ impl Configuration {
         let mut settings: Vec<Setting> = Vec::new();
         for descriptor in walk(body) {
             match *descriptor {
-                [_, INTERFACE, interface, alternate, _, class, subclass, protocol, ..] => {
+                [
+                    _,
+                    INTERFACE,
+                    interface,
+                    alternate,
+                    _,
+                    class,
+                    subclass,
+                    protocol,
+                    ..,
+                ] => {
                     settings.push(Setting {
                         interface,
                         alternate,
@@ -154,7 +166,16 @@ impl Configuration {
                         endpoints: Vec::new(),
                     });
                 }
-                [_, ENDPOINT, address, attributes, packet0, packet1, interval, ..] => {
+                [
+                    _,
+                    ENDPOINT,
+                    address,
+                    attributes,
+                    packet0,
+                    packet1,
+                    interval,
+                    ..,
+                ] => {
                     let Some(setting) = settings.last_mut() else {
                         continue;
                     };
@@ -226,7 +247,8 @@ mod tests {
 
     /// A full-speed FTDI adapter: one vendor interface, a bulk pair.
     const FTDI: [u8; 50] = [
-        18, 1, 0x00, 0x02, 0, 0, 0, 8, 0x03, 0x04, 0x01, 0x60, 0x00, 0x04, 1, 2, 3, 1, // device
+        18, 1, 0x00, 0x02, 0, 0, 0, 8, 0x03, 0x04, 0x01, 0x60, 0x00, 0x04, 1, 2, 3,
+        1, // device
         9, 2, 32, 0, 1, 1, 0, 0xa0, 45, // configuration
         9, 4, 0, 0, 2, 0xff, 0xff, 0xff, 2, // interface
         7, 5, 0x81, 2, 64, 0, 0, 7, 5, 0x02, 2, 64, 0, 0, // endpoints
@@ -242,7 +264,10 @@ mod tests {
         let setting = configuration.setting(0, 0).unwrap();
         assert_eq!(setting.class, [0xff; 3]);
         let endpoint = setting.endpoint(0x81).unwrap();
-        assert_eq!((endpoint.kind, endpoint.max_packet), (TransferType::Bulk, 64));
+        assert_eq!(
+            (endpoint.kind, endpoint.max_packet),
+            (TransferType::Bulk, 64)
+        );
         assert!(setting.endpoint(0x01).is_none());
         assert!(device.configuration(0).is_none());
     }
