@@ -5,6 +5,7 @@
 //! another thread meanwhile, or that one waits too.
 
 mod abi;
+mod events;
 mod urb;
 
 use core::ffi::{c_char, c_uint, c_void};
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 
+pub use events::Events;
 pub use urb::{Completion, MAX_ISO_PACKET_LEN, MAX_ISO_PACKETS, SETUP_LEN, Transfer, TransferType};
 
 use abi::{

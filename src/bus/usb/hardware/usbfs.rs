@@ -7,12 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::{Opening, UsbDevice, UsbHost, UsbPort};
 use crate::bus::usb::enumerate::Location;
-use crate::kernel::usbfs::{Completion, Device, SETUP_LEN, Transfer};
+use crate::kernel::usbfs::{Completion, Device, Events, SETUP_LEN, Transfer};
 
 /// The USB devices of this machine.
 #[derive(Clone, Debug)]
@@ -43,8 +41,7 @@ impl UsbHost for UsbfsHost {
             let device = tokio::task::spawn_blocking(move || Device::open(&dev, bus, address))
                 .await
                 .map_err(io::Error::other)??;
-            // usbfs says "writable" when a transfer is finished.
-            let events = AsyncFd::with_interest(device.clone(), Interest::WRITABLE)?;
+            let events = Events::new(device.clone())?;
             let port = Arc::new(UsbfsPort {
                 device,
                 sysfs: location.sysfs,
@@ -56,7 +53,7 @@ impl UsbHost for UsbfsHost {
 }
 
 struct UsbfsDevice {
-    events: AsyncFd<Device>,
+    events: Events,
     port: Arc<UsbfsPort>,
 }
 
@@ -70,16 +67,7 @@ impl UsbDevice for UsbfsDevice {
     }
 
     fn poll_completed(&self, context: &mut Context<'_>) -> Poll<()> {
-        match self.events.poll_write_ready(context) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(mut guard)) => {
-                // The caller reaps everything now; what finishes from here on is told again.
-                guard.clear_ready();
-                Poll::Ready(())
-            }
-            // Only when the runtime shuts down.
-            Poll::Ready(Err(_)) => Poll::Pending,
-        }
+        self.events.poll_completed(context)
     }
 
     fn port(&self) -> Arc<dyn UsbPort> {
