@@ -4,5 +4,6 @@
 pub mod clock;
 pub mod random;
 pub mod sockopt;
+pub mod usbfs;
 pub mod usbip_pdu;
 pub mod vhci;
