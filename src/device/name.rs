@@ -54,6 +54,14 @@ pub fn resolve(query: &str, candidates: &[Candidate<'_>]) -> Result<usize, NameE
     Err(NameError::Unknown)
 }
 
+/// True for what may be the name of a node or a family: 1 to 64 bytes, no control characters, no
+/// `/` (it separates node and device), no space at either end.
+pub fn is_friendly(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.trim() == name
+        && !name.chars().any(|c| c.is_control() || c == '/')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
