@@ -73,14 +73,19 @@ impl SessionClock {
 
     /// The timestamp of a message sent at `now`.
     pub const fn timestamp(&self, now: Mono) -> u32 {
-        self.origin.wrapping_add(low32(now.since(self.base).as_secs()))
+        self.origin
+            .wrapping_add(low32(now.since(self.base).as_secs()))
     }
 
     /// The value to announce as T0 in a handshake message sent at `now`: the origin while that is
     /// within a second of the header's timestamp, otherwise the timestamp (profile 16.1).
     pub const fn announced(&self, now: Mono) -> u32 {
         let timestamp = self.timestamp(now);
-        if timestamp.wrapping_sub(self.origin) <= 1 { self.origin } else { timestamp }
+        if timestamp.wrapping_sub(self.origin) <= 1 {
+            self.origin
+        } else {
+            timestamp
+        }
     }
 
     /// Seconds by which `timestamp` lies behind this clock at `now`; negative when ahead.

@@ -37,6 +37,18 @@ macro_rules! identifier {
             }
         }
 
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_bytes(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                serde_bytes::ByteArray::deserialize(deserializer).map(|bytes| Self(bytes.into_array()))
+            }
+        }
+
         impl FromStr for $name {
             type Err = NotHex;
 

@@ -139,9 +139,19 @@ impl PskStore {
     /// # Errors
     /// [`IdTaken`] when another key has the same id.
     pub fn set_family(&mut self, now: Mono, epoch: u64, psk: Psk) -> Result<(), IdTaken> {
-        self.add(Entry::new(psk, PskUse::Family { epoch, current: true }, None))?;
+        self.add(Entry::new(
+            psk,
+            PskUse::Family {
+                epoch,
+                current: true,
+            },
+            None,
+        ))?;
         for entry in &mut self.entries {
-            if let PskUse::Family { epoch: old, current } = &mut entry.usage
+            if let PskUse::Family {
+                epoch: old,
+                current,
+            } = &mut entry.usage
                 && *old < epoch
                 && *current
             {
@@ -157,17 +167,33 @@ impl PskStore {
     /// # Errors
     /// [`IdTaken`] when another key has the same id.
     pub fn keep_old_family(&mut self, epoch: u64, psk: Psk, until: Mono) -> Result<(), IdTaken> {
-        self.add(Entry::new(psk, PskUse::Family { epoch, current: false }, Some(until)))
+        self.add(Entry::new(
+            psk,
+            PskUse::Family {
+                epoch,
+                current: false,
+            },
+            Some(until),
+        ))
     }
 
     /// Accepts an enrolment token for ten minutes and returns the Key ID it will come with.
     ///
     /// # Errors
     /// [`IdTaken`] when another key has the same id.
-    pub fn add_token(&mut self, now: Mono, token: &Token, family: FamilyId) -> Result<u32, IdTaken> {
+    pub fn add_token(
+        &mut self,
+        now: Mono,
+        token: &Token,
+        family: FamilyId,
+    ) -> Result<u32, IdTaken> {
         let psk = Psk::from_token(token, family);
         let id = psk.id();
-        self.add(Entry::new(psk, PskUse::Enrol, Some(now.after(TOKEN_LIFETIME))))?;
+        self.add(Entry::new(
+            psk,
+            PskUse::Enrol,
+            Some(now.after(TOKEN_LIFETIME)),
+        ))?;
         Ok(id)
     }
 
@@ -182,7 +208,10 @@ impl PskStore {
     /// The family's current PSK and its epoch.
     pub fn family(&self) -> Option<(&Psk, u64)> {
         self.entries.iter().find_map(|entry| match entry.usage {
-            PskUse::Family { epoch, current: true } => Some((&entry.psk, epoch)),
+            PskUse::Family {
+                epoch,
+                current: true,
+            } => Some((&entry.psk, epoch)),
             PskUse::Family { current: false, .. } | PskUse::Enrol | PskUse::Pair => None,
         })
     }
@@ -204,7 +233,8 @@ impl PskStore {
 
     /// Erases what has run out.
     pub fn expire(&mut self, now: Mono) {
-        self.entries.retain(|entry| entry.until.is_none_or(|until| now < until));
+        self.entries
+            .retain(|entry| entry.until.is_none_or(|until| now < until));
     }
 
     /// The keys as they are at `now`.
@@ -227,7 +257,13 @@ impl PskStore {
 
 impl Entry {
     fn new(psk: Psk, usage: PskUse, until: Option<Mono>) -> Self {
-        Self { id: psk.id(), psk, usage, until, failures: 0 }
+        Self {
+            id: psk.id(),
+            psk,
+            usage,
+            until,
+            failures: 0,
+        }
     }
 }
 
@@ -246,9 +282,21 @@ mod tests {
         assert_eq!(store.set_family(day(0), 1, psk(1)), Ok(()));
         assert_eq!(store.set_family(day(5), 2, psk(2)), Ok(()));
         let usage = |now, key: &Psk| store.at(now).psk(key.id()).map(|(_, usage)| usage);
-        assert_eq!(usage(day(34), &psk(1)), Some(PskUse::Family { epoch: 1, current: false }));
+        assert_eq!(
+            usage(day(34), &psk(1)),
+            Some(PskUse::Family {
+                epoch: 1,
+                current: false
+            })
+        );
         assert_eq!(usage(day(35), &psk(1)), None);
-        assert_eq!(usage(day(35), &psk(2)), Some(PskUse::Family { epoch: 2, current: true }));
+        assert_eq!(
+            usage(day(35), &psk(2)),
+            Some(PskUse::Family {
+                epoch: 2,
+                current: true
+            })
+        );
         assert_eq!(store.family().map(|(_, epoch)| epoch), Some(2));
     }
 
@@ -266,7 +314,10 @@ mod tests {
         store.enrolment_failed(id);
         assert!(store.at(Mono::ZERO).psk(id).is_none());
         let id = store.add_token(Mono::ZERO, &token, family).unwrap();
-        assert_eq!(store.add_token(Mono::ZERO, &token, family), Err(IdTaken(id)));
+        assert_eq!(
+            store.add_token(Mono::ZERO, &token, family),
+            Err(IdTaken(id))
+        );
         store.remove(id);
         assert!(store.at(Mono::ZERO).psk(id).is_none());
     }

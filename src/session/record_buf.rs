@@ -3,31 +3,13 @@
 
 use core::ops::Range;
 
-use crate::wire::flags::Tier;
+use super::form::Form;
 
 /// Room in front of the plaintext: the length of TCP and the longest header (profile 3.5, 15.2).
 pub const HEADROOM: usize = LENGTH + 64;
 /// The longest thing behind the plaintext: the trailer of Tier 5.
 pub const TAILROOM: usize = 32;
 const LENGTH: usize = 4;
-
-/// Header bytes of a sealed tier; at Tier 5 the tag is part of it (profile 3.4, 3.5).
-pub(crate) const fn header_len(tier: Tier) -> usize {
-    match tier {
-        Tier::T0 | Tier::T1 | Tier::T2 | Tier::T3 => 12,
-        Tier::T4 => 48,
-        Tier::T5 => 64,
-    }
-}
-
-/// Bytes behind the ciphertext: tag and trailer, at Tier 5 the trailer only.
-pub(crate) const fn tail_len(tier: Tier) -> usize {
-    match tier {
-        Tier::T0 | Tier::T1 | Tier::T2 | Tier::T3 => 16 + 4,
-        Tier::T4 => 16 + 8,
-        Tier::T5 => 32,
-    }
-}
 
 /// A message under construction, later a sealed message.
 #[derive(Debug)]
@@ -47,7 +29,10 @@ impl RecordBuf {
     pub fn reuse(mut bytes: Vec<u8>) -> Self {
         bytes.clear();
         bytes.resize(HEADROOM, 0);
-        Self { bytes, message: None }
+        Self {
+            bytes,
+            message: None,
+        }
     }
 
     /// Empties the buffer and keeps its allocation.
@@ -83,21 +68,28 @@ impl RecordBuf {
 
     /// The finished message, empty before it is sealed.
     pub fn message(&self) -> &[u8] {
-        self.message.and_then(|start| self.bytes.get(start..)).unwrap_or_default()
+        self.message
+            .and_then(|start| self.bytes.get(start..))
+            .unwrap_or_default()
     }
 
     /// The finished message behind its big-endian 32-bit length (profile 15.2), empty before it is
     /// sealed.
     pub fn framed(&self) -> &[u8] {
         let start = self.message.and_then(|start| start.checked_sub(LENGTH));
-        start.and_then(|start| self.bytes.get(start..)).unwrap_or_default()
+        start
+            .and_then(|start| self.bytes.get(start..))
+            .unwrap_or_default()
     }
 
     /// The allocation and where [`RecordBuf::framed`] lies in it, for writes that need to own the
     /// buffer; [`RecordBuf::reuse`] takes the allocation back.
     pub fn into_framed(self) -> (Vec<u8>, Range<usize>) {
         let end = self.bytes.len();
-        let start = self.message.and_then(|start| start.checked_sub(LENGTH)).unwrap_or(end);
+        let start = self
+            .message
+            .and_then(|start| start.checked_sub(LENGTH))
+            .unwrap_or(end);
         (self.bytes, start..end)
     }
 
@@ -110,29 +102,32 @@ impl RecordBuf {
 
     /// Header and plaintext of a message to be sealed in place; `None` when it is sealed already or
     /// the room for the header is gone.
-    pub(crate) fn parts(&mut self, tier: Tier) -> Option<(&mut [u8], &mut [u8])> {
+    pub(crate) fn parts(&mut self, form: Form) -> Option<(&mut [u8], &mut [u8])> {
         if self.message.is_some() {
             return None;
         }
         let (room, plaintext) = self.bytes.split_at_mut_checked(HEADROOM)?;
-        Some((room.get_mut(HEADROOM - header_len(tier)..)?, plaintext))
+        Some((room.get_mut(HEADROOM - form.header_len()..)?, plaintext))
     }
 
     /// Appends tag and trailer and fixes the length in front.
-    pub(crate) fn complete(&mut self, tier: Tier, tail: &[&[u8]]) {
+    pub(crate) fn complete(&mut self, form: Form, tail: &[&[u8]]) {
         for part in tail {
             self.bytes.extend_from_slice(part);
         }
-        self.finish(HEADROOM - header_len(tier));
+        self.finish(HEADROOM - form.header_len());
     }
 
     /// Everything from the first header byte on.
-    pub(crate) fn from_header(&self, tier: Tier) -> &[u8] {
-        self.bytes.get(HEADROOM - header_len(tier)..).unwrap_or_default()
+    pub(crate) fn from_header(&self, form: Form) -> &[u8] {
+        self.bytes
+            .get(HEADROOM - form.header_len()..)
+            .unwrap_or_default()
     }
 
     fn finish(&mut self, start: usize) {
         let length = u32::try_from(self.bytes.len() - start).unwrap_or(u32::MAX);
+        // INVARIANT: every caller starts at least LENGTH bytes behind the front, and appended first.
         self.bytes[start - LENGTH..start].copy_from_slice(&length.to_be_bytes());
         self.message = Some(start);
     }
@@ -159,11 +154,11 @@ mod tests {
     fn a_buffer_without_its_headroom_cannot_be_sealed() {
         let mut buf = RecordBuf::with_capacity(10);
         buf.plaintext().clear();
-        assert!(buf.parts(Tier::T3).is_none());
+        assert!(buf.parts(Form::T3).is_none());
         assert_eq!(buf.len(), 0);
         buf.clear();
         buf.extend_from_slice(b"xy");
         assert_eq!(buf.len(), 2);
-        assert!(buf.parts(Tier::T5).is_some());
+        assert!(buf.parts(Form::T5).is_some());
     }
 }

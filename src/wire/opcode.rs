@@ -6,6 +6,8 @@
 
 use core::fmt;
 
+use super::flags::Tier;
+
 macro_rules! opcodes {
     ($($(#[doc = $doc:literal])* $code:literal $variant:ident $name:literal;)*) => {
         /// A 16-bit operation code (draft section 6, big-endian on the wire).
@@ -271,6 +273,29 @@ opcodes! {
 }
 
 impl Opcode {
+    /// True for the opcodes whose Tier 4 messages are not sealed, because they make the keys
+    /// (profile 3.1).
+    pub const fn is_handshake(self) -> bool {
+        matches!(
+            self,
+            Self::KeyExchangeInit
+                | Self::KeyExchangeResponse
+                | Self::KeyExchangeComplete
+                | Self::SessionResume
+                | Self::SessionResumed
+        )
+    }
+
+    /// The only tier at which the opcode may stand, where there is only one (profile 6.2 and 17.1).
+    pub const fn exact_tier(self) -> Option<Tier> {
+        match self {
+            Self::SessionInit | Self::SessionAck => Some(Tier::T2),
+            Self::SessionRotate | Self::SessionRevoke => Some(Tier::T4),
+            other if other.is_handshake() => Some(Tier::T4),
+            _ => None,
+        }
+    }
+
     /// True for the session and key management range 0x0000–0x00FF, which never travels as a frame
     /// (profile 9.1).
     pub const fn is_core(self) -> bool {
@@ -305,6 +330,19 @@ mod tests {
         }
         assert!(Opcode::ALL.iter().all(|op| op.name().is_some()));
         assert_eq!(Opcode::from_u16(0x0013).name(), None);
+    }
+
+    #[test]
+    fn opcodes_that_make_keys_stand_at_tier_4_only() {
+        for opcode in Opcode::ALL {
+            if opcode.is_handshake() {
+                assert_eq!(opcode.exact_tier(), Some(Tier::T4));
+            }
+        }
+        assert_eq!(Opcode::SessionRotate.exact_tier(), Some(Tier::T4));
+        assert_eq!(Opcode::SessionInit.exact_tier(), Some(Tier::T2));
+        assert_eq!(Opcode::SessionClose.exact_tier(), None);
+        assert_eq!(Opcode::UsbBulkTransfer.exact_tier(), None);
     }
 
     #[test]
