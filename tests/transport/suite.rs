@@ -119,7 +119,7 @@ async fn messages_keep_their_order_and_their_boundaries(mut left: Path, mut righ
     right.control.set_limit(RAISED);
     let sent: Vec<Vec<u8>> = lengths()
         .iter()
-        .chain(&[20; 5000])
+        .chain(std::iter::repeat_n(&20, 5000))
         .enumerate()
         .map(|(number, length)| message(number, *length))
         .collect();
