@@ -4,12 +4,21 @@
 //! and before anything is allocated for it.
 #![forbid(unsafe_code)]
 
+pub mod class;
 pub mod crc16;
 pub mod flags;
+pub mod fragment;
 pub mod frame;
+pub mod header;
 pub mod limits;
+pub mod message;
 pub mod msgpack;
 pub mod opcode;
 pub mod status;
+pub mod tier1;
+pub mod tier2;
+pub mod tier3;
+pub mod tier4;
+pub mod tier5;
 pub mod time;
 pub mod varint;
