@@ -171,7 +171,7 @@ impl Reassembler {
             },
             bytes: match unit.pieces {
                 Pieces::Ordered { bytes, .. } => bytes,
-                Pieces::Unordered(pieces) => pieces.into_values().flatten().collect(),
+                Pieces::Unordered(pieces) => pieces.into_values().collect::<Vec<_>>().concat(),
             },
         })
     }
