@@ -182,11 +182,10 @@ fn judge(case: &Case, report: &Report) -> Result<(), String> {
     let found = report.case(case.function);
     match (&case.wanted, found.map(|found| &found.outcome)) {
         (Wanted::Pass, Some(Outcome::Passed)) => match &report.end {
-            End::Finished | End::Hung(_) | End::Died(_) if report.ran_after(case.function) => {
-                Ok(())
+            End::Hung(why) | End::Died(why) if report.ended_after(case.function) => {
+                Err(format!("after its result: {why}"))
             }
-            End::Finished => Ok(()),
-            End::Hung(why) | End::Died(why) => Err(format!("after its result: {why}")),
+            End::Finished | End::Hung(_) | End::Died(_) => Ok(()),
         },
         (Wanted::Pass, Some(Outcome::Failed(reason))) => Err(format!(
             "{reason}\n{}",

@@ -16,7 +16,7 @@ const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// Between two cases, and from the last one to the guest's end.
 const GAP_LIMIT: Duration = Duration::from_secs(60);
 /// What a case gets over its own limit, which the guest itself enforces.
-const SLACK: Duration = Duration::from_secs(60);
+const SLACK: Duration = Duration::from_secs(30);
 /// Two guests share the machine; their lines carry no limits.
 const PAIR_LIMIT_S: u64 = 300;
 /// The last resort against a guest that nobody watches any more.
@@ -55,6 +55,8 @@ impl fmt::Display for End {
 
 pub(crate) struct Report {
     found: Vec<Found>,
+    /// How many cases the guest was to run.
+    asked: usize,
     pub end: End,
 }
 
@@ -63,12 +65,9 @@ impl Report {
         self.found.iter().find(|found| found.name == name)
     }
 
-    /// Whether another case had a result after this one: then the guest outlived it.
-    pub(crate) fn ran_after(&self, name: &str) -> bool {
-        self.found
-            .iter()
-            .position(|found| found.name == name)
-            .is_some_and(|i| i + 1 < self.found.len())
+    /// Whether all cases had a result and this one's was the last: then the guest's end is its.
+    pub(crate) fn ended_after(&self, name: &str) -> bool {
+        self.found.len() == self.asked && self.found.last().is_some_and(|last| last.name == name)
     }
 }
 
@@ -99,6 +98,7 @@ pub(crate) fn boot(
     let end = hung.map_or_else(|| end_of(status, &logs, &watch.log), End::Hung);
     Ok(Report {
         found: watch.found,
+        asked: cases.len(),
         end,
     })
 }
@@ -176,7 +176,7 @@ fn end_of(status: ExitStatus, logs: &Path, last_words: &str) -> End {
         Some(0) => End::Finished,
         Some(124) => End::Hung("over the lab's own limit".to_owned()),
         code => End::Died(format!(
-            "scripts/lab ended with {code:?}; console: {telling}"
+            "scripts/lab ended with {code:?}; console: {telling}\n{last_words}"
         )),
     }
 }

@@ -1,0 +1,282 @@
+//! Joins the kernel's socket, the session and the URBs, and ends all three in order.
+
+use std::cell::RefCell;
+use std::future::pending;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
+use tokio::time::{sleep_until, timeout};
+
+use super::endpoints::Endpoints;
+use super::socket::{FromKernel, Message, ReadError, Reader, Sink, Source};
+use super::urbs::{Fatal, Urbs};
+use super::{Ended, Session};
+use crate::bus::usb::op;
+use crate::bus::{Inbound, Outgoing, Outlet, OutletError};
+use crate::kernel::vhci::{PortId, Vhci};
+use crate::wire::class::Class;
+use crate::wire::msgpack::Writer;
+use crate::wire::opcode::Opcode;
+use crate::wire::status::{Status, sub};
+
+/// How long the kernel may take to close its end after a detach, and the server to let go.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Messages read ahead of what is being dealt with.
+const READ_AHEAD: usize = 16;
+/// Answers dealt with before the kernel is told of them: one call for all.
+const BATCH: usize = 32;
+
+/// One attached device's task.
+pub(super) struct Pump {
+    urbs: Urbs,
+    outlet: Rc<dyn Outlet>,
+    inbound: mpsc::UnboundedReceiver<Inbound>,
+    commands: mpsc::Receiver<Result<FromKernel, ReadError>>,
+    reader: ReaderTask,
+    sink: OwnedWriteHalf,
+    /// The emptied vector of the last write, to be filled again.
+    spare: Vec<Message>,
+    stop: Arc<Notify>,
+}
+
+impl Pump {
+    pub(super) fn new(
+        socket: UnixStream,
+        endpoints: Rc<RefCell<Endpoints>>,
+        (outlet, inbound): Session,
+        stop: Arc<Notify>,
+    ) -> Self {
+        let (source, sink) = socket.into_split();
+        let (forward, commands) = mpsc::channel(READ_AHEAD);
+        let reader = Reader::new(source, Rc::clone(&endpoints));
+        let reader = tokio::task::spawn_local(read(reader, forward)).abort_handle();
+        Self {
+            urbs: Urbs::new(Rc::clone(&outlet), endpoints),
+            outlet,
+            inbound,
+            commands,
+            reader: ReaderTask(reader),
+            sink,
+            spare: Vec::new(),
+            stop,
+        }
+    }
+
+    /// Serves the device until something ends it, then frees the port and the server's device.
+    pub(super) async fn run(mut self, vhci: &Vhci, port: PortId) -> Ended {
+        let end = self.serve().await;
+        let by_kernel = matches!(end, Ended::Kernel);
+        if !by_kernel && let Err(error) = vhci.detach(port) {
+            // Closing our end of the socket, below, frees the port as well.
+            tracing::warn!(%port, %error, "the port could not be detached");
+        }
+        // The kernel's last words are read, or it would wait for us.
+        let quiet = async { while self.commands.recv().await.is_some() {} };
+        if timeout(FAREWELL, quiet).await.is_err() {
+            tracing::warn!(%port, "the kernel did not close its end");
+        }
+        drop((self.reader, self.sink));
+        match end {
+            Ended::SessionClosed | Ended::Reset(_) => {}
+            Ended::Violation(_) => self.outlet.reset(Status::BadRequest),
+            Ended::Detached
+            | Ended::Kernel
+            | Ended::KernelFault(_)
+            | Ended::DeviceGone
+            | Ended::TornDown => {
+                self.urbs.cancel_all();
+                let farewell = say_farewell(self.outlet.as_ref(), &mut self.inbound);
+                if timeout(FAREWELL, farewell).await.is_err() {
+                    self.outlet.reset(Status::Timeout);
+                }
+            }
+        }
+        end
+    }
+
+    async fn serve(&mut self) -> Ended {
+        loop {
+            let done = match self.step().await {
+                Ok(()) => self.tell_kernel().await,
+                Err(end) => Err(end),
+            };
+            if let Err(end) = done {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for one thing to happen and deals with it and with what has happened besides.
+    async fn step(&mut self) -> Result<(), Ended> {
+        let deadline = self.urbs.next_deadline(Instant::now());
+        let wake = async {
+            match deadline {
+                Some(at) => sleep_until(at.into()).await,
+                None => pending().await,
+            }
+        };
+        // Each of these loses nothing when another one is first.
+        tokio::select! {
+            biased;
+            () = self.stop.notified() => return Err(Ended::Detached),
+            inbound = self.inbound.recv() => self.from_server(inbound)?,
+            command = self.commands.recv(), if self.urbs.wants_more() => self.from_kernel(command)?,
+            () = wake => self.urbs.expire(Instant::now()).map_err(ended)?,
+        }
+        for _ in 0..BATCH {
+            let Ok(inbound) = self.inbound.try_recv() else {
+                break;
+            };
+            self.from_server(Some(inbound))?;
+        }
+        Ok(())
+    }
+
+    fn from_kernel(&mut self, command: Option<Result<FromKernel, ReadError>>) -> Result<(), Ended> {
+        match command {
+            Some(Ok(command)) => self
+                .urbs
+                .from_kernel(Instant::now(), command)
+                .map_err(ended),
+            Some(Err(ReadError::Pdu(error))) => Err(Ended::KernelFault(error.into())),
+            Some(Err(ReadError::Io(error))) => {
+                tracing::debug!(%error, "the kernel's socket failed");
+                Err(Ended::Kernel)
+            }
+            None => Err(Ended::Kernel),
+        }
+    }
+
+    fn from_server(&mut self, inbound: Option<Inbound>) -> Result<(), Ended> {
+        match inbound {
+            Some(Inbound::Response {
+                corr,
+                status,
+                payload,
+                more,
+            }) => self
+                .urbs
+                .response(corr, status, payload, more)
+                .map_err(ended),
+            Some(Inbound::Request { corr, .. }) => {
+                let refusal = error_payload(sub::UNSUPPORTED);
+                self.outlet.respond(corr, Status::BadRequest, refusal);
+                Ok(())
+            }
+            // The stream of a USB device has none of these; the request to be cancelled was
+            // answered.
+            Some(Inbound::Cancel { .. } | Inbound::Event { .. } | Inbound::Data { .. }) => Ok(()),
+            Some(Inbound::Reset { status }) => Err(Ended::Reset(status)),
+            Some(Inbound::Closed) | None => Err(Ended::SessionClosed),
+        }
+    }
+
+    async fn tell_kernel(&mut self) -> Result<(), Ended> {
+        let messages = self.urbs.take_messages(std::mem::take(&mut self.spare));
+        if messages.is_empty() {
+            self.spare = messages;
+            return Ok(());
+        }
+        let written = tokio::select! {
+            biased;
+            written = self.sink.write(messages) => written,
+            // A kernel that no longer reads must not keep us from leaving.
+            () = self.stop.notified() => return Err(Ended::Detached),
+        };
+        match written {
+            Ok(spare) => {
+                self.spare = spare;
+                Ok(())
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the kernel's socket failed");
+                Err(Ended::Kernel)
+            }
+        }
+    }
+}
+
+/// Ends the reader with its owner, and with it our end of the socket.
+struct ReaderTask(AbortHandle);
+
+impl Drop for ReaderTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The one long-lived reader of the socket; it ends with the stream.
+async fn read<S: Source>(
+    mut reader: Reader<S>,
+    forward: mpsc::Sender<Result<FromKernel, ReadError>>,
+) {
+    loop {
+        let message = match reader.next().await {
+            Ok(Some(message)) => Ok(message),
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        let last = message.is_err();
+        if forward.send(message).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+fn ended(fatal: Fatal) -> Ended {
+    match fatal {
+        Fatal::Kernel(fault) => Ended::KernelFault(fault),
+        Fatal::Violation(violation) => Ended::Violation(violation),
+        Fatal::Closed => Ended::SessionClosed,
+        Fatal::DeviceGone => Ended::DeviceGone,
+    }
+}
+
+/// Gives the device back and waits until the server has it.
+async fn say_farewell(outlet: &dyn Outlet, inbound: &mut mpsc::UnboundedReceiver<Inbound>) {
+    let mut payload = Vec::new();
+    op::encode_empty(&mut payload);
+    let mut detach = Some(Outgoing {
+        opcode: Opcode::UsbDeviceDetach,
+        class: Class::Interactive,
+        payload,
+        reply_len: op::REPLY_OVERHEAD,
+        timeout_ms: 0,
+    });
+    let mut awaited = None;
+    loop {
+        if let Some(outgoing) = detach.take() {
+            match outlet.request(outgoing) {
+                Ok(corr) => awaited = Some(corr),
+                Err(OutletError::WouldBlock(outgoing)) => detach = Some(outgoing),
+                Err(OutletError::TooLarge | OutletError::Closed) => return,
+            }
+        }
+        match inbound.recv().await {
+            Some(Inbound::Response { corr, .. }) if Some(corr) == awaited => return,
+            Some(Inbound::Reset { .. } | Inbound::Closed) | None => return,
+            Some(
+                Inbound::Response { .. }
+                | Inbound::Request { .. }
+                | Inbound::Cancel { .. }
+                | Inbound::Event { .. }
+                | Inbound::Data { .. },
+            ) => {}
+        }
+    }
+}
+
+/// The error map of profile 10.3 with nothing but its sub-code.
+fn error_payload(sub: &str) -> Vec<u8> {
+    let mut payload = Vec::new();
+    let mut writer = Writer::new(&mut payload);
+    writer.map(1);
+    writer.str("sub");
+    writer.str(sub);
+    payload
+}
