@@ -157,7 +157,7 @@ mod tests {
         all.insert(2, 2, Form::Sent, Some(start));
         assert_eq!(all.next_deadline(), Some(start));
         assert_eq!(all.expire(start), [2]);
-        assert_eq!(all.expire(start), []);
+        assert_eq!(all.expire(start), [0_u64; 0]);
         assert_eq!(all.cancel(2), None);
         assert_eq!(all.remove(2).unwrap().status(-2), TIMED_OUT);
         assert_eq!(all.next_deadline(), Some(late));

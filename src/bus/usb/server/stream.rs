@@ -39,6 +39,8 @@ pub(super) struct Stream {
     /// Transfers to be discarded as soon as the device is at hand.
     discards: Vec<u64>,
     spare: Vec<Vec<u8>>,
+    /// The request that gave the device back; it is answered last.
+    detached: Option<u32>,
 }
 
 /// Where the device is: at hand for the data thread, or with a thread that waits for it.
@@ -91,6 +93,7 @@ impl Stream {
             backlog: VecDeque::new(),
             discards: Vec::new(),
             spare: Vec::new(),
+            detached: None,
         }
     }
 
@@ -117,7 +120,7 @@ impl Stream {
             };
             let end = end.or_else(|| self.proceed(&*outlet));
             let Some(end) = end else { continue };
-            self.finish(&*outlet, &end).await;
+            self.finish(&*outlet, &mut inbound, &end).await;
             return end;
         }
     }
@@ -320,9 +323,8 @@ impl Stream {
                 end.or_else(|| (result == Err(Errno::ENODEV)).then_some(End::DeviceGone))
             }
             Outcome::GivenBack { corr } => {
+                self.detached = Some(corr);
                 let _ = self.reap(outlet);
-                self.answer_rest(outlet, SHUT_DOWN, &Refused::cancelled());
-                outlet.respond(corr, Status::Ok, reply::empty());
                 Some(End::Detached)
             }
         }
@@ -395,10 +397,22 @@ impl Stream {
     }
 
     /// Gets the device back from wherever it is and gives it to its owner.
-    async fn finish(mut self, outlet: &dyn Outlet, end: &End) {
+    async fn finish(
+        mut self,
+        outlet: &dyn Outlet,
+        inbound: &mut UnboundedReceiver<Inbound>,
+        end: &End,
+    ) {
+        while let Ok(message) = inbound.try_recv() {
+            let _ = self.on_inbound(outlet, Some(message));
+        }
         if *end == End::DeviceGone {
             self.answer_rest(outlet, GONE, &Refused::gone());
             outlet.reset(Status::ServiceUnavailable);
+        }
+        if let Some(corr) = self.detached {
+            self.answer_rest(outlet, SHUT_DOWN, &Refused::cancelled());
+            outlet.respond(corr, Status::Ok, reply::empty());
         }
         let held = match self.hold {
             Hold::Here(held) => Some(held),
