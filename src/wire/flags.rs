@@ -2,6 +2,9 @@
 
 use core::fmt;
 
+/// Bytes of a Poly1305 tag.
+pub const TAG_LEN: usize = 16;
+
 /// One of the draft's six security tiers (draft 2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -37,6 +40,47 @@ impl Tier {
     /// The number, 0–5.
     pub const fn to_u8(self) -> u8 {
         self as u8
+    }
+
+    /// Bytes of the header; at Tier 5 the tag is its last 16 (profile 3.2–3.5).
+    pub const fn header_len(self) -> usize {
+        match self {
+            Self::T0 => 1,
+            Self::T1 => 4,
+            Self::T2 => 6,
+            Self::T3 => 12,
+            Self::T4 => 48,
+            Self::T5 => 64,
+        }
+    }
+
+    /// Bytes of the header that are associated data of a sealed message: all but the tag.
+    pub const fn aad_len(self) -> usize {
+        match self {
+            Self::T5 => 48,
+            Self::T0 | Self::T1 | Self::T2 | Self::T3 | Self::T4 => self.header_len(),
+        }
+    }
+
+    /// Bytes behind the payload or ciphertext: CRC at Tier 2, HMAC at Tier 3 and above, without the
+    /// tag that stands before the HMAC of sealed Tier 3 and 4 messages.
+    pub const fn trailer_len(self) -> usize {
+        match self {
+            Self::T0 | Self::T1 => 0,
+            Self::T2 => 2,
+            Self::T3 => 4,
+            Self::T4 => 8,
+            Self::T5 => 32,
+        }
+    }
+
+    /// Bytes by which a message is longer than its payload: 32, 72 and 96 sealed (profile 3.4, 3.5).
+    pub const fn overhead(self) -> usize {
+        let tag = match self {
+            Self::T3 | Self::T4 => TAG_LEN,
+            Self::T0 | Self::T1 | Self::T2 | Self::T5 => 0,
+        };
+        self.header_len() + tag + self.trailer_len()
     }
 }
 
@@ -133,6 +177,18 @@ mod tests {
         assert_eq!(Flags::plain(Tier::T4).to_u8(), 0x20);
         assert_eq!(Flags::sealed(Tier::T4).to_u8(), 0x21);
         assert_eq!(Flags::sealed(Tier::T5).to_u8(), 0x29);
+    }
+
+    #[test]
+    fn overheads_are_those_of_the_profile() {
+        assert_eq!(
+            [Tier::T0, Tier::T1, Tier::T2, Tier::T3, Tier::T4, Tier::T5].map(Tier::overhead),
+            [1, 4, 8, 32, 72, 96]
+        );
+        assert_eq!(
+            [Tier::T3, Tier::T4, Tier::T5].map(Tier::aad_len),
+            [12, 48, 48]
+        );
     }
 
     #[test]

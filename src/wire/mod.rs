@@ -5,12 +5,23 @@
 #![forbid(unsafe_code)]
 
 pub mod class;
+pub mod compress;
 pub mod crc16;
+pub mod direct;
+pub mod error;
 pub mod flags;
+pub mod fragment;
 pub mod frame;
+pub mod header;
 pub mod limits;
+pub mod message;
 pub mod msgpack;
 pub mod opcode;
 pub mod status;
+pub mod tier1;
+pub mod tier2;
+pub mod tier3;
+pub mod tier4;
+pub mod tier5;
 pub mod time;
 pub mod varint;

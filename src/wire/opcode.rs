@@ -6,6 +6,8 @@
 
 use core::fmt;
 
+use super::flags::Tier;
+
 macro_rules! opcodes {
     ($($(#[doc = $doc:literal])* $code:literal $variant:ident $name:literal;)*) => {
         /// A 16-bit operation code (draft section 6, big-endian on the wire).
@@ -56,15 +58,15 @@ opcodes! {
     0x0002 KeepaliveAck "KEEPALIVE_ACK";
     /// Opens the negotiation, Tier 2.
     0x0003 SessionInit "SESSION_INIT";
-    /// Answers SESSION_INIT, Tier 2.
+    /// Answers `SESSION_INIT`, Tier 2.
     0x0004 SessionAck "SESSION_ACK";
     /// Ends a session; unsealed it is only a hint (profile 6.8).
     0x0005 SessionClose "SESSION_CLOSE";
-    /// Confirms SESSION_CLOSE.
+    /// Confirms `SESSION_CLOSE`.
     0x0006 SessionCloseAck "SESSION_CLOSE_ACK";
     /// Resumes a session with a ticket (profile 14.5).
     0x0007 SessionResume "SESSION_RESUME";
-    /// Answers SESSION_RESUME.
+    /// Answers `SESSION_RESUME`.
     0x0008 SessionResumed "SESSION_RESUMED";
     /// First Noise message.
     0x0010 KeyExchangeInit "KEY_EXCHANGE_INIT";
@@ -72,7 +74,7 @@ opcodes! {
     0x0011 KeyExchangeResponse "KEY_EXCHANGE_RESPONSE";
     /// Third Noise message.
     0x0012 KeyExchangeComplete "KEY_EXCHANGE_COMPLETE";
-    /// Key rotation, the draft's "KEY_ROTATE" (profile 14.2).
+    /// Key rotation, the draft's `KEY_ROTATE` (profile 14.2).
     0x0016 SessionRotate "SESSION_ROTATE";
     /// Key material is suspected: erase at once (profile 14.4).
     0x0017 SessionRevoke "SESSION_REVOKE";
@@ -210,7 +212,7 @@ opcodes! {
     0x0635 I2cWriteBlock "I2C_WRITE_BLOCK";
     /// Read data block.
     0x0636 I2cReadBlock "I2C_READ_BLOCK";
-    /// SMBus protocol command.
+    /// `SMBus` protocol command.
     0x0637 I2cSmbusCommand "I2C_SMBUS_COMMAND";
     /// List SPI buses.
     0x0640 SpiBusList "SPI_BUS_LIST";
@@ -271,6 +273,30 @@ opcodes! {
 }
 
 impl Opcode {
+    /// True for the opcodes whose Tier 4 messages are not sealed, because they make the keys
+    /// (profile 3.1).
+    pub const fn is_handshake(self) -> bool {
+        matches!(
+            self,
+            Self::KeyExchangeInit
+                | Self::KeyExchangeResponse
+                | Self::KeyExchangeComplete
+                | Self::SessionResume
+                | Self::SessionResumed
+        )
+    }
+
+    /// The only tier at which the opcode may stand, where there is only one (profile 6.2 and 17.1).
+    pub const fn exact_tier(self) -> Option<Tier> {
+        if matches!(self, Self::SessionInit | Self::SessionAck) {
+            Some(Tier::T2)
+        } else if self.is_handshake() || matches!(self, Self::SessionRotate | Self::SessionRevoke) {
+            Some(Tier::T4)
+        } else {
+            None
+        }
+    }
+
     /// True for the session and key management range 0x0000–0x00FF, which never travels as a frame
     /// (profile 9.1).
     pub const fn is_core(self) -> bool {
@@ -305,6 +331,19 @@ mod tests {
         }
         assert!(Opcode::ALL.iter().all(|op| op.name().is_some()));
         assert_eq!(Opcode::from_u16(0x0013).name(), None);
+    }
+
+    #[test]
+    fn opcodes_that_make_keys_stand_at_tier_4_only() {
+        for opcode in Opcode::ALL {
+            if opcode.is_handshake() {
+                assert_eq!(opcode.exact_tier(), Some(Tier::T4));
+            }
+        }
+        assert_eq!(Opcode::SessionRotate.exact_tier(), Some(Tier::T4));
+        assert_eq!(Opcode::SessionInit.exact_tier(), Some(Tier::T2));
+        assert_eq!(Opcode::SessionClose.exact_tier(), None);
+        assert_eq!(Opcode::UsbBulkTransfer.exact_tier(), None);
     }
 
     #[test]
