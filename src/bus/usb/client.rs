@@ -1,7 +1,7 @@
 //! The half that makes a remote USB device a local one, by `vhci-hcd`.
 //!
-//! Three parts: the reader follows the kernel's end of the socket, [`urbs`] decides, the pump in
-//! this file joins both with the session and ends the attachment in order.
+//! [`socket`] reads and writes the kernel's messages, [`urbs`] decides, [`pump`] joins both with the
+//! session and ends the attachment in order.
 
 mod answer;
 mod endpoints;

@@ -4,8 +4,8 @@
 use core::ops::Range;
 
 use crate::bus::usb::op::{OpError, TransferReply};
-use crate::wire::msgpack::{DecodeError, Reader};
-use crate::wire::status::{Status, StatusClass, sub};
+use crate::wire::error::ErrorMap;
+use crate::wire::status::{Status, sub};
 
 /// Why the server's answers can no longer be believed. The device is detached then.
 #[derive(Debug, thiserror::Error)]
@@ -53,16 +53,6 @@ pub(super) enum Outcome {
     Cancelled,
     /// There is no device any more.
     DeviceGone,
-}
-
-impl Outcome {
-    fn failed(errno: i32) -> Self {
-        Self::Ended {
-            status: -errno,
-            actual: 0,
-            data: 0..0,
-        }
-    }
 }
 
 /// Judges the final answer to a transfer of `asked` bytes; `unlinked` tells whether the kernel has
@@ -133,61 +123,38 @@ fn plausible(status: i32, unlinked: bool) -> i32 {
 
 /// An error response: the operation was not performed (profile 19.4).
 fn failure(status: Status, payload: &[u8], unlinked: bool) -> Outcome {
-    let error = ErrorMap::read(payload).unwrap_or_default();
-    let errno = match error.sub {
-        Some(sub::DEVICE_GONE | sub::DEVICE | sub::STREAM) => return Outcome::DeviceGone,
-        Some(sub::CANCELLED) if unlinked => return Outcome::Cancelled,
-        Some(sub::TIMEOUT | sub::CANCELLED) => libc::ETIMEDOUT,
+    let error = ErrorMap::decode(payload).unwrap_or_default();
+    let status = match error.sub.as_ref() {
+        sub::DEVICE_GONE | sub::DEVICE | sub::STREAM => return Outcome::DeviceGone,
+        sub::CANCELLED if unlinked => return Outcome::Cancelled,
+        sub::TIMEOUT | sub::CANCELLED => -libc::ETIMEDOUT,
         // What a device does with a request it does not know.
-        Some(sub::UNSUPPORTED | sub::UNKNOWN_OP) => libc::EPIPE,
-        Some(sub::DEVICE_IO) => return Outcome::failed(-device_errno(error.detail)),
-        Some(_) | None => match (status, status.class()) {
-            (Status::Timeout, _) => libc::ETIMEDOUT,
+        sub::UNSUPPORTED | sub::UNKNOWN_OP => -libc::EPIPE,
+        sub::DEVICE_IO => device_status(error.detail.and_then(|detail| detail.as_i64())),
+        _ => match status {
+            Status::Timeout => -libc::ETIMEDOUT,
             // The right to the device is lost: a retry is pointless.
-            (Status::Unauthorized | Status::Forbidden | Status::InvalidSession, _) => {
-                libc::ESHUTDOWN
-            }
-            (_, StatusClass::Success | StatusClass::Permanent | StatusClass::Temporary) => {
-                libc::EPROTO
-            }
+            Status::Unauthorized | Status::Forbidden | Status::InvalidSession => -libc::ESHUTDOWN,
+            Status::Ok
+            | Status::BadRequest
+            | Status::NotFound
+            | Status::InternalError
+            | Status::ServiceUnavailable
+            | Status::Other(_) => -libc::EPROTO,
         },
     };
-    Outcome::failed(errno)
-}
-
-/// `detail` of "device-io": an errno of the server's kernel, of either sign.
-fn device_errno(detail: Option<i64>) -> i32 {
-    let errno = detail.and_then(|detail| i32::try_from(detail.unsigned_abs()).ok());
-    match errno {
-        None | Some(0) => -libc::EPROTO,
-        Some(errno) => plausible(errno.saturating_neg(), false),
+    Outcome::Ended {
+        status,
+        actual: 0,
+        data: 0..0,
     }
 }
 
-/// What matters here of the error map of profile 10.3.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct ErrorMap<'a> {
-    sub: Option<&'a str>,
-    detail: Option<i64>,
-}
-
-impl<'a> ErrorMap<'a> {
-    fn read(payload: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(payload);
-        let mut map = Self::default();
-        for _ in 0..reader.map_header()? {
-            match reader.str()? {
-                "sub" => map.sub = Some(reader.str()?),
-                "detail" => {
-                    map.detail = reader.clone().int().ok();
-                    reader.skip_value()?;
-                }
-                _ => {
-                    reader.skip_value()?;
-                }
-            }
-        }
-        Ok(map)
+/// `detail` of "device-io": an errno of the server's kernel, of either sign.
+fn device_status(detail: Option<i64>) -> i32 {
+    match detail.map(|detail| i32::try_from(detail.unsigned_abs())) {
+        Some(Ok(errno @ 1..)) => plausible(-errno, false),
+        Some(Ok(..=0) | Err(_)) | None => -libc::EPROTO,
     }
 }
 

@@ -7,20 +7,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep_until, timeout};
 
 use super::endpoints::Endpoints;
-use super::socket::{FromKernel, Message, ReadError, Reader, Sink, Source};
+use super::socket::{FromKernel, GATHER, Message, ReadError, Reader, Sink, Source};
 use super::urbs::{Fatal, Urbs};
 use super::{Ended, Session};
 use crate::bus::usb::op;
 use crate::bus::{Inbound, Outgoing, Outlet, OutletError};
 use crate::kernel::vhci::{PortId, Vhci};
 use crate::wire::class::Class;
-use crate::wire::msgpack::Writer;
+use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
 
@@ -37,10 +36,9 @@ pub(super) struct Pump {
     outlet: Rc<dyn Outlet>,
     inbound: mpsc::UnboundedReceiver<Inbound>,
     commands: mpsc::Receiver<Result<FromKernel, ReadError>>,
-    reader: ReaderTask,
-    sink: OwnedWriteHalf,
-    /// The emptied vector of the last write, to be filled again.
-    spare: Vec<Message>,
+    /// Bounded by the URBs that the kernel has outstanding.
+    answers: mpsc::UnboundedSender<Message>,
+    socket: (Guard, Guard),
     stop: Arc<Notify>,
 }
 
@@ -53,16 +51,17 @@ impl Pump {
     ) -> Self {
         let (source, sink) = socket.into_split();
         let (forward, commands) = mpsc::channel(READ_AHEAD);
+        let (answers, to_write) = mpsc::unbounded_channel();
         let reader = Reader::new(source, Rc::clone(&endpoints));
-        let reader = tokio::task::spawn_local(read(reader, forward)).abort_handle();
+        let reader = tokio::task::spawn_local(read(reader, forward));
+        let writer = tokio::task::spawn_local(write(sink, to_write));
         Self {
             urbs: Urbs::new(Rc::clone(&outlet), endpoints),
             outlet,
             inbound,
             commands,
-            reader: ReaderTask(reader),
-            sink,
-            spare: Vec::new(),
+            answers,
+            socket: (Guard(reader.abort_handle()), Guard(writer.abort_handle())),
             stop,
         }
     }
@@ -80,7 +79,7 @@ impl Pump {
         if timeout(FAREWELL, quiet).await.is_err() {
             tracing::warn!(%port, "the kernel did not close its end");
         }
-        drop((self.reader, self.sink));
+        drop(self.socket);
         match end {
             Ended::SessionClosed | Ended::Reset(_) => {}
             Ended::Violation(_) => self.outlet.reset(Status::BadRequest),
@@ -101,12 +100,13 @@ impl Pump {
 
     async fn serve(&mut self) -> Ended {
         loop {
-            let done = match self.step().await {
-                Ok(()) => self.tell_kernel().await,
-                Err(end) => Err(end),
-            };
-            if let Err(end) = done {
+            if let Err(end) = self.step().await {
                 return end;
+            }
+            for message in self.urbs.messages() {
+                if self.answers.send(message).is_err() {
+                    return Ended::Kernel;
+                }
             }
         }
     }
@@ -124,25 +124,22 @@ impl Pump {
         tokio::select! {
             biased;
             () = self.stop.notified() => return Err(Ended::Detached),
-            inbound = self.inbound.recv() => self.from_server(inbound)?,
-            command = self.commands.recv(), if self.urbs.wants_more() => self.from_kernel(command)?,
+            inbound = self.inbound.recv() => self.hear_server(inbound)?,
+            command = self.commands.recv(), if self.urbs.wants_more() => self.hear_kernel(command)?,
             () = wake => self.urbs.expire(Instant::now()).map_err(ended)?,
         }
         for _ in 0..BATCH {
             let Ok(inbound) = self.inbound.try_recv() else {
                 break;
             };
-            self.from_server(Some(inbound))?;
+            self.hear_server(Some(inbound))?;
         }
         Ok(())
     }
 
-    fn from_kernel(&mut self, command: Option<Result<FromKernel, ReadError>>) -> Result<(), Ended> {
+    fn hear_kernel(&mut self, command: Option<Result<FromKernel, ReadError>>) -> Result<(), Ended> {
         match command {
-            Some(Ok(command)) => self
-                .urbs
-                .from_kernel(Instant::now(), command)
-                .map_err(ended),
+            Some(Ok(command)) => self.urbs.hear(Instant::now(), command).map_err(ended),
             Some(Err(ReadError::Pdu(error))) => Err(Ended::KernelFault(error.into())),
             Some(Err(ReadError::Io(error))) => {
                 tracing::debug!(%error, "the kernel's socket failed");
@@ -152,7 +149,7 @@ impl Pump {
         }
     }
 
-    fn from_server(&mut self, inbound: Option<Inbound>) -> Result<(), Ended> {
+    fn hear_server(&mut self, inbound: Option<Inbound>) -> Result<(), Ended> {
         match inbound {
             Some(Inbound::Response {
                 corr,
@@ -164,8 +161,9 @@ impl Pump {
                 .response(corr, status, payload, more)
                 .map_err(ended),
             Some(Inbound::Request { corr, .. }) => {
-                let refusal = error_payload(sub::UNSUPPORTED);
-                self.outlet.respond(corr, Status::BadRequest, refusal);
+                let refusal = ErrorMap::new(sub::UNSUPPORTED).encode();
+                self.outlet
+                    .respond(corr, Status::BadRequest, refusal.unwrap_or_default());
                 Ok(())
             }
             // The stream of a USB device has none of these; the request to be cancelled was
@@ -175,36 +173,12 @@ impl Pump {
             Some(Inbound::Closed) | None => Err(Ended::SessionClosed),
         }
     }
-
-    async fn tell_kernel(&mut self) -> Result<(), Ended> {
-        let messages = self.urbs.take_messages(std::mem::take(&mut self.spare));
-        if messages.is_empty() {
-            self.spare = messages;
-            return Ok(());
-        }
-        let written = tokio::select! {
-            biased;
-            written = self.sink.write(messages) => written,
-            // A kernel that no longer reads must not keep us from leaving.
-            () = self.stop.notified() => return Err(Ended::Detached),
-        };
-        match written {
-            Ok(spare) => {
-                self.spare = spare;
-                Ok(())
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the kernel's socket failed");
-                Err(Ended::Kernel)
-            }
-        }
-    }
 }
 
-/// Ends the reader with its owner, and with it our end of the socket.
-struct ReaderTask(AbortHandle);
+/// Ends a task with its owner, and with it one half of our end of the socket.
+struct Guard(AbortHandle);
 
-impl Drop for ReaderTask {
+impl Drop for Guard {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -225,6 +199,21 @@ async fn read<S: Source>(
         if forward.send(message).await.is_err() || last {
             return;
         }
+    }
+}
+
+/// Writes what the kernel is to be told, as much as there is in one call. A kernel that does not
+/// read holds up nothing else.
+async fn write<S: Sink>(mut sink: S, mut answers: mpsc::UnboundedReceiver<Message>) {
+    let mut batch = Vec::with_capacity(GATHER);
+    while answers.recv_many(&mut batch, GATHER).await > 0 {
+        batch = match sink.write(batch).await {
+            Ok(emptied) => emptied,
+            Err(error) => {
+                tracing::debug!(%error, "the kernel's socket failed");
+                return;
+            }
+        };
     }
 }
 
@@ -269,14 +258,4 @@ async fn say_farewell(outlet: &dyn Outlet, inbound: &mut mpsc::UnboundedReceiver
             ) => {}
         }
     }
-}
-
-/// The error map of profile 10.3 with nothing but its sub-code.
-fn error_payload(sub: &str) -> Vec<u8> {
-    let mut payload = Vec::new();
-    let mut writer = Writer::new(&mut payload);
-    writer.map(1);
-    writer.str("sub");
-    writer.str(sub);
-    payload
 }

@@ -1,4 +1,4 @@
-//! From a CMD_SUBMIT to the request it becomes.
+//! From a `CMD_SUBMIT` to the request it becomes.
 
 use super::endpoints::{Effect, Endpoints, TransferKind};
 use crate::bus::usb::op::{
@@ -61,10 +61,10 @@ fn plan(submit: &Submit, endpoints: &Endpoints, payload: &mut Vec<u8>) -> Plan {
         zero_packet: !submit.input && submit.transfer_flags & ZERO_PACKET != 0,
     };
     match endpoints.kind(ep) {
-        // An endpoint that is not enabled, as the USB core would say.
-        None => Plan::Refuse(libc::ESHUTDOWN),
-        Some(_) if submit.packets > 0 => Plan::Refuse(libc::ESHUTDOWN),
-        Some(TransferKind::Isochronous) => Plan::Refuse(libc::ESHUTDOWN),
+        // Not enabled, or isochronous, which is not served yet. Sound drivers submit again at once
+        // after any other error.
+        None | Some(TransferKind::Isochronous) => Plan::Refuse(libc::ESHUTDOWN),
+        Some(_) if submit.packets > 0 => Plan::Refuse(libc::EPROTO),
         Some(TransferKind::Control) => control(submit, ep, payload),
         Some(TransferKind::Bulk) => {
             BulkTransfer {

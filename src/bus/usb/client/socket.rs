@@ -19,7 +19,7 @@ const AHEAD: usize = HEADER * 32;
 /// Largest step in which a buffer grows before its bytes are there.
 const STEP: usize = 1 << 20;
 /// Messages that go out in one call.
-const GATHER: usize = 32;
+pub(super) const GATHER: usize = 32;
 
 /// The reading side. Buffers are handed over, so that a ring can own them while it reads.
 pub(super) trait Source {

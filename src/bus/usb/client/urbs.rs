@@ -1,6 +1,6 @@
 //! Every URB between the kernel's SUBMIT and the answer the kernel gets, without any I/O of its own.
 //!
-//! Invariants: a URB is answered exactly once, by RET_SUBMIT or by RET_UNLINK with `-ECONNRESET`;
+//! Invariants: a URB is answered exactly once, by `RET_SUBMIT` or by `RET_UNLINK` with `-ECONNRESET`;
 //! URBs of one endpoint are answered in the order in which they were submitted, unless unlinked;
 //! nothing is answered before the server's answer, except what was never sent.
 
@@ -139,9 +139,9 @@ impl Urbs {
         bytes < MAX_WAITING.0 && count < MAX_WAITING.1
     }
 
-    /// Moves out what the kernel is to be told; `into` must be empty.
-    pub(super) fn take_messages(&mut self, into: Vec<Message>) -> Vec<Message> {
-        std::mem::replace(&mut self.messages, into)
+    /// Takes out what the kernel is to be told, in order.
+    pub(super) fn messages(&mut self) -> impl Iterator<Item = Message> {
+        self.messages.drain(..)
     }
 
     /// When [`Self::expire`] has something to do.
@@ -151,7 +151,7 @@ impl Urbs {
         [guard, retry].into_iter().flatten().min()
     }
 
-    pub(super) fn from_kernel(&mut self, now: Instant, message: FromKernel) -> Result<(), Fatal> {
+    pub(super) fn hear(&mut self, now: Instant, message: FromKernel) -> Result<(), Fatal> {
         match message {
             FromKernel::Submit(incoming) => self.submit(incoming),
             FromKernel::Unlink(unlink) => {
@@ -442,7 +442,7 @@ impl Urbs {
         self.leave(urb.lane, seqnum);
     }
 
-    /// Ends a URB with a RET_SUBMIT: at once when it is its endpoint's first or was unlinked,
+    /// Ends a URB with a `RET_SUBMIT`: at once when it is its endpoint's first or was unlinked,
     /// otherwise after those before it.
     fn answer(&mut self, seqnum: u32, answer: Message) {
         let Some(urb) = self.live.get_mut(&seqnum) else {
