@@ -7,6 +7,7 @@ pub mod control;
 pub mod enrol;
 pub mod handshake;
 pub mod logging;
+pub mod node;
 pub mod peer;
 pub mod serve;
 pub mod state;

@@ -19,7 +19,7 @@ use crate::bus::Inbound;
 use crate::kernel::clock;
 use crate::link::connection::{Connection, End};
 use crate::link::{Corr, LinkError, Request, StreamId, Target};
-use crate::session::PeerIdentity;
+use crate::session::{PeerIdentity, Restriction, Session};
 use crate::transport::PathControl;
 use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
@@ -248,6 +248,23 @@ impl Peer {
             self.0.streams.borrow_mut().insert(stream, sender);
         }
         PeerStream::new(stream, Rc::downgrade(&self.0), inbound)
+    }
+
+    /// The task of a stream has ended; later frames of the stream go nowhere.
+    pub fn drop_stream(&self, stream: StreamId) {
+        self.0.streams.borrow_mut().remove(&stream);
+    }
+
+    /// Works with the session beneath, for tickets, rotation and trust.
+    pub fn with_session<R>(&self, work: impl FnOnce(&mut Session) -> R) -> R {
+        let result = work(self.0.connection.borrow_mut().session());
+        self.0.wake();
+        result
+    }
+
+    /// What the session may be used for.
+    pub fn restriction(&self) -> Restriction {
+        self.0.connection.borrow().restriction()
     }
 
     /// Ends a stream from outside of its task: the task sees [`Inbound::Reset`].

@@ -1,5 +1,6 @@
 //! Scheduling classes (profile 11.3) and which of them a request, an event or a stream falls into.
 
+pub use crate::wire::class::Class;
 use crate::wire::{msgpack::Reader, opcode::Opcode};
 
 use super::operation::Operation;
@@ -7,21 +8,6 @@ use super::operation::Operation;
 /// Transfers up to this many bytes are interactive, longer ones bulk, for the operations whose
 /// class depends on their size (profile 19.4 and 19.8).
 pub const BULK_ABOVE: usize = 4096;
-
-/// One of the five scheduling classes, the most urgent first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Class {
-    /// 0: CREDIT, CANCEL, RESET; always before everything else.
-    Control,
-    /// 1: USB interrupt, HID, GPIO events, CAN, serial control lines; never behind bulk.
-    Interrupt,
-    /// 2: isochronous USB, audio, video; worthless after a deadline.
-    Media,
-    /// 3: requests on stream 0, I2C, SPI, 1-Wire, GPIO, serial data.
-    Interactive,
-    /// 4: bulk USB, GPU payloads.
-    Bulk,
-}
 
 impl Class {
     /// The class of a request and of its answers. `size` is the larger of the request's payload and

@@ -22,6 +22,7 @@
 mod answers;
 mod class;
 mod config;
+pub mod connection;
 mod credit;
 mod direct;
 mod event;

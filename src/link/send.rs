@@ -141,7 +141,11 @@ impl Link {
         Ok((StreamId(stream), Corr(corr)))
     }
 
-    fn check_request(&mut self, request: &Request) -> Result<(), LinkError> {
+    /// Whether [`Self::request`] would take the request now.
+    ///
+    /// # Errors
+    /// Those of [`Self::request`].
+    pub fn check_request(&mut self, request: &Request) -> Result<(), LinkError> {
         let opcode = request.opcode;
         let operation = Operation::of(opcode);
         if opcode.is_core() || opcode == Opcode::Record {

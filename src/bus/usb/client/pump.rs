@@ -19,6 +19,7 @@ use crate::bus::usb::op;
 use crate::bus::{Inbound, Outgoing, Outlet, OutletError};
 use crate::kernel::vhci::{PortId, Vhci};
 use crate::wire::class::Class;
+use crate::wire::limits::UNDECLARED_REPLY;
 use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
@@ -234,7 +235,7 @@ async fn say_farewell(outlet: &dyn Outlet, inbound: &mut mpsc::UnboundedReceiver
         opcode: Opcode::UsbDeviceDetach,
         class: Class::Interactive,
         payload,
-        reply_len: op::REPLY_OVERHEAD,
+        reply_len: UNDECLARED_REPLY,
         timeout_ms: 0,
     });
     let mut awaited = None;
