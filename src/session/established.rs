@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use super::clock::{self, SessionClock, WallClock};
-use super::control::CloseReason;
+use super::control::{CloseReason, RevokeBody};
 use super::epoch::{Ephemerals, Epoch, HARD_AGE, Role, SOFT_AGE};
 use super::handshake::LocalNode;
 use super::ids::SessionIds;
@@ -249,7 +249,7 @@ impl Session {
         if self.keys.is_some() {
             self.state = State::Over;
             self.pending = Pending {
-                revoke: Some(reason),
+                revoke: Some(RevokeBody { reason }),
                 ..Pending::default()
             };
             self.held.clear();
@@ -293,7 +293,7 @@ impl Session {
             keys.old.as_ref().map(|(_, until)| *until),
             self.rotation.next_timeout(),
             self.repeat.as_ref().and_then(Repeat::next),
-            self.liveness.next_timeout(self.pending.keepalive),
+            Some(self.liveness.next_timeout(self.pending.keepalive)),
         ];
         candidates.into_iter().flatten().min()
     }

@@ -10,7 +10,7 @@ const QUARANTINE: Duration = Duration::from_secs(120);
 
 /// The ids that are in use, or were until two minutes ago.
 #[derive(Clone, Debug, Default)]
-pub struct SessionIds {
+pub(super) struct SessionIds {
     used: Vec<(u16, Option<Mono>)>,
 }
 

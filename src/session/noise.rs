@@ -79,15 +79,17 @@ impl Noise {
         configure: impl FnOnce(snow::Builder<'a>) -> Result<snow::Builder<'a>, snow::Error>,
     ) -> Result<Self, NoiseError> {
         let params = name.parse().map_err(|_| NoiseError::State)?;
-        let (Side::Initiator(ephemeral) | Side::Responder(ephemeral)) = &side;
-        let resolver = Box::new(Resolver {
-            ephemeral: ephemeral.clone(),
-        });
+        let (initiates, ephemeral) = match side {
+            Side::Initiator(ephemeral) => (true, ephemeral),
+            Side::Responder(ephemeral) => (false, ephemeral),
+        };
+        let resolver = Box::new(Resolver { ephemeral });
         let builder = configure(snow::Builder::with_resolver(params, resolver))
             .map_err(|_| NoiseError::State)?;
-        let state = match side {
-            Side::Initiator(_) => builder.build_initiator(),
-            Side::Responder(_) => builder.build_responder(),
+        let state = if initiates {
+            builder.build_initiator()
+        } else {
+            builder.build_responder()
         };
         state.map(Self).map_err(|_| NoiseError::State)
     }

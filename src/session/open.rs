@@ -125,9 +125,10 @@ impl Opener {
         public: [u8; 32],
         ordered: bool,
     ) -> Self {
-        let order = match ordered {
-            true => Order::Strict { last: None },
-            false => Order::Window(Box::default()),
+        let order = if ordered {
+            Order::Strict { last: None }
+        } else {
+            Order::Window(Box::default())
         };
         let keys = DirectionKeys::new(traffic, direction);
         Self {

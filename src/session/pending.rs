@@ -23,7 +23,7 @@ const DEAD_PERIODS: u32 = 3;
 /// What waits. Each kind at most once, so a peer cannot make the queue grow.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    pub(super) revoke: Option<Option<String>>,
+    pub(super) revoke: Option<RevokeBody>,
     pub(super) close: Option<CloseBody>,
     pub(super) close_ack: bool,
     /// Tickets with the epoch they belong to.
@@ -78,9 +78,10 @@ impl Liveness {
     /// keeps it from being taken for dead.
     fn due_at(&self) -> Mono {
         let idle = self.sent.after(self.period);
-        match self.probed {
-            true => idle,
-            false => idle.min(self.received.after(self.period)),
+        if self.probed {
+            idle
+        } else {
+            idle.min(self.received.after(self.period))
         }
     }
 
@@ -96,13 +97,13 @@ impl Liveness {
         now >= self.dead_at()
     }
 
-    pub(super) fn next_timeout(&self, pending: bool) -> Option<Mono> {
+    pub(super) fn next_timeout(&self, pending: bool) -> Mono {
         let dead = self.dead_at();
-        Some(if pending {
+        if pending {
             dead
         } else {
             dead.min(self.due_at())
-        })
+        }
     }
 }
 
@@ -145,9 +146,7 @@ impl Session {
         rng: &mut dyn Entropy,
         buf: &mut RecordBuf,
     ) -> Option<Result<(), SealError>> {
-        if self.keys.is_none() {
-            return None;
-        }
+        self.keys.as_ref()?;
         if let Some(message) = self.repeat.as_mut().and_then(|repeat| repeat.take(now)) {
             buf.set_message(message);
             return Some(Ok(()));
@@ -166,8 +165,8 @@ impl Session {
     }
 
     fn poll_end(&mut self, now: Mono, buf: &mut RecordBuf) -> Option<Result<(), SealError>> {
-        if let Some(reason) = self.pending.revoke.take() {
-            buf.extend_from_slice(&encode(&RevokeBody { reason }));
+        if let Some(body) = self.pending.revoke.take() {
+            buf.extend_from_slice(&encode(&body));
             let result = self.seal_core(now, Tier::T4, Opcode::SessionRevoke, buf);
             self.erase();
             return Some(result);

@@ -82,6 +82,16 @@ struct Responded {
     ephemerals: Ephemerals,
 }
 
+/// After m5.
+struct Authenticated {
+    agreed: Acknowledged,
+    psk: Option<(u32, PskUse)>,
+    ephemerals: Ephemerals,
+    complete: CompletePayload,
+    key: [u8; 32],
+    session_key: Secret,
+}
+
 impl Responder {
     /// A responder for a path that was opened at `now`.
     pub fn new(policy: Policy, now: Mono) -> Self {
@@ -166,26 +176,24 @@ impl Responder {
         rng: &mut dyn Entropy,
         message: &[u8],
     ) -> Result<Progress, HandshakeError> {
-        match Message::parse(message) {
-            Ok(Message::Handshake(parts)) => match parts.header.prefix.opcode {
-                Opcode::SessionResume => {
-                    let path = (&self.policy, &self.clock, core::mem::take(&mut self.ids));
-                    let tickets = offered.tickets.as_deref_mut();
-                    resume::answer(node, path, tickets, now, rng, message)
-                }
-                Opcode::KeyExchangeInit if !self.policy.ordered => {
-                    self.early = Some((now, message.to_vec()));
-                    self.state = State::Start;
-                    Ok(Progress::Wait)
-                }
-                other => Err(HandshakeError::Unexpected(other)),
-            },
-            _ => {
-                let agreed = self.acknowledge(node, now, rng, message)?;
-                let answer = vec![agreed.m2.clone()];
-                self.state = State::Acknowledged(agreed);
-                Ok(Progress::Send(answer))
+        let Ok(Message::Handshake(parts)) = Message::parse(message) else {
+            let agreed = self.acknowledge(node, now, rng, message)?;
+            let answer = vec![agreed.m2.clone()];
+            self.state = State::Acknowledged(agreed);
+            return Ok(Progress::Send(answer));
+        };
+        match parts.header.prefix.opcode {
+            Opcode::SessionResume => {
+                let path = (&self.policy, &self.clock, core::mem::take(&mut self.ids));
+                let tickets = offered.tickets.as_deref_mut();
+                resume::answer(node, path, tickets, now, rng, message)
             }
+            Opcode::KeyExchangeInit if !self.policy.ordered => {
+                self.early = Some((now, message.to_vec()));
+                self.state = State::Start;
+                Ok(Progress::Wait)
+            }
+            other => Err(HandshakeError::Unexpected(other)),
         }
     }
 
@@ -335,36 +343,27 @@ impl Responder {
         responded: Responded,
         m5: &[u8],
     ) -> Result<Progress, HandshakeError> {
-        let parts = messages::expect(m5, Opcode::KeyExchangeComplete, 2)?;
-        responded.check_header(&parts)?;
-        messages::check_trailer(&parts, &responded.mac_key)?;
-        let Responded {
+        let Authenticated {
             agreed,
-            m3,
-            m4,
-            mut noise,
             psk,
             ephemerals,
-            ..
-        } = responded;
-        let payload = noise.read(&messages::noise_only(&parts)?)?;
-        let complete: CompletePayload = messages::decode(&payload)?;
-        let key = noise.remote_static().ok_or(HandshakeError::Malformed)?;
-
-        let mut transcript = Transcript::full();
-        for message in [&agreed.m1[..], &agreed.m2, &m3, &m4, m5] {
-            transcript.add(message);
-        }
-        let split = noise.split().ok_or(HandshakeError::Malformed)?;
-        let shared = schedule::shared_secret(&transcript.finish(), &split);
-        let (nonce_i, nonce_r) = &agreed.nonces;
-        let session_key = schedule::session_key(&shared, nonce_i, nonce_r);
-
+            complete,
+            key,
+            session_key,
+        } = responded.authenticate(m5)?;
         let usage = psk.map(|(_, usage)| usage);
         let verdict = self.judge(node, &complete, &key, usage, &agreed, now);
-        let refusal = match &verdict {
-            Ok(_) => None,
-            Err(error) => Some(error.sealed_reason().ok_or_else(|| error.clone())?),
+        let (certificate, refused) = match verdict {
+            Ok(certificate) => (certificate, None),
+            Err(error) => match error.sealed_reason() {
+                Some(reason) => (None, Some((reason, error))),
+                None => return Err(error),
+            },
+        };
+        let peer = PeerIdentity {
+            node_id: NodeId::of(&key),
+            key,
+            certificate,
         };
         let mut session = Session::new(
             node,
@@ -374,11 +373,7 @@ impl Responder {
                 session_id: agreed.session_id,
                 session_key,
                 ephemerals,
-                peer: PeerIdentity {
-                    node_id: NodeId::of(&key),
-                    key,
-                    certificate: verdict.as_ref().ok().cloned().flatten(),
-                },
+                peer,
                 peer_limits: complete.limits.clamped(),
                 tier: agreed.tier,
                 capabilities: agreed.capabilities,
@@ -391,13 +386,13 @@ impl Responder {
             },
             None,
         );
-        session.set_ids(core::mem::take(&mut self.ids));
-        if let (Some(refusal), Err(reason)) = (refusal, verdict) {
+        if let Some((close, reason)) = refused {
             return Ok(Progress::Refused {
-                close: session.refuse(now, &refusal),
+                close: session.refuse(now, &close),
                 reason,
             });
         }
+        session.set_ids(core::mem::take(&mut self.ids));
         let info = HandshakeInfo {
             psk,
             peer_list: complete.crl,
@@ -457,6 +452,41 @@ impl Responder {
 }
 
 impl Responded {
+    /// Everything about m5 that a key proves; whether its sender is welcome comes later.
+    fn authenticate(self, m5: &[u8]) -> Result<Authenticated, HandshakeError> {
+        let parts = messages::expect(m5, Opcode::KeyExchangeComplete, 2)?;
+        self.check_header(&parts)?;
+        messages::check_trailer(&parts, &self.mac_key)?;
+        let Self {
+            agreed,
+            m3,
+            m4,
+            mut noise,
+            psk,
+            ephemerals,
+            ..
+        } = self;
+        let payload = noise.read(&messages::noise_only(&parts)?)?;
+        let complete = messages::decode(&payload)?;
+        let key = noise.remote_static().ok_or(HandshakeError::Malformed)?;
+        let mut transcript = Transcript::full();
+        for message in [&agreed.m1[..], &agreed.m2, &m3, &m4, m5] {
+            transcript.add(message);
+        }
+        let split = noise.split().ok_or(HandshakeError::Malformed)?;
+        let shared = schedule::shared_secret(&transcript.finish(), &split);
+        let (nonce_i, nonce_r) = &agreed.nonces;
+        let session_key = schedule::session_key(&shared, nonce_i, nonce_r);
+        Ok(Authenticated {
+            agreed,
+            psk,
+            ephemerals,
+            complete,
+            key,
+            session_key,
+        })
+    }
+
     fn check_header(&self, parts: &Handshake<'_>) -> Result<(), HandshakeError> {
         let header = &parts.header;
         let same = header.prefix.session_id == self.agreed.session_id

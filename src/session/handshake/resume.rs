@@ -87,7 +87,9 @@ fn session_key(
     nonces: (&[u8; 8], &[u8; 8]),
 ) -> Secret {
     let mut transcript = Transcript::resumption();
-    messages.iter().for_each(|message| transcript.add(message));
+    for message in messages {
+        transcript.add(message);
+    }
     let shared = schedule::shared_secret(&transcript.finish(), split);
     schedule::session_key(&shared, nonces.0, nonces.1)
 }
@@ -288,19 +290,28 @@ impl Resumer {
     }
 }
 
-/// The responder's side in one step. The ticket leaves the table once Noise has accepted it.
-pub(super) fn answer(
+/// A `SESSION_RESUME` whose ticket, trailer and Noise message are in order.
+struct Accepted {
+    noise: Noise,
+    mac_key: Secret,
+    grant: Grant,
+    offer: ResumeOffer,
+    key_id: u32,
+    initiator: [u8; 32],
+}
+
+/// Takes a ticket out of the table, once Noise has accepted it.
+fn accept(
     node: &LocalNode,
-    (policy, clock, mut ids): (&Policy, &SessionClock, SessionIds),
-    tickets: Option<&mut TicketTable>,
+    policy: &Policy,
+    tickets: &mut TicketTable,
     now: Mono,
     rng: &mut dyn Entropy,
     message: &[u8],
-) -> Result<Progress, HandshakeError> {
+) -> Result<Accepted, HandshakeError> {
     let parts = messages::expect(message, Opcode::SessionResume, 0)?;
     let header = parts.header;
     let body: ResumeBody = messages::decode(parts.payload)?;
-    let tickets = tickets.ok_or(TicketError::Unknown)?;
     let (ticket_nonce, psk, grant) = tickets.look_up(now, &body.ticket)?;
     let named = header.key_id == ticket::key_id(&body.ticket)
         && header.prefix.session_id == 0
@@ -311,42 +322,45 @@ pub(super) fn answer(
     check_grant(node, &grant, policy, now)?;
     let mac_key = schedule::handshake_mac_key(Some(&psk));
     messages::check_trailer(&parts, &mac_key)?;
-
     let prologue = prologue(&body.ticket, body.old_session_id);
-    let mut noise = Noise::resumption(Side::Responder(entropy::secret(rng)), &prologue, &psk)?;
-    let offer = [&header.public_key[..], &body.noise].concat();
-    let offer: ResumeOffer = messages::decode(&noise.read(&offer)?)?;
+    let side = Side::Responder(entropy::secret(rng));
+    let mut noise = Noise::resumption(side, &prologue, &psk)?;
+    let offer = noise.read(&[&header.public_key[..], &body.noise].concat())?;
     tickets.forget(&[ticket_nonce]);
-    let (tier, capabilities) = choose(node, &offer, &grant, policy)?;
+    let offer = messages::decode(&offer)?;
+    let (key_id, initiator) = (header.key_id, header.public_key);
+    Ok(Accepted {
+        noise,
+        mac_key,
+        grant,
+        offer,
+        key_id,
+        initiator,
+    })
+}
 
-    let answer = ResumeAnswer {
-        session_id: ids.allocate(now, rng),
-        nonce: entropy::public(rng),
-        selected_tier: u64::from(tier.to_u8()),
-        selected_capabilities: capabilities.clone(),
-        caps: node.capabilities.clone(),
-        max_tier: u64::from(node.ceiling().min(grant.tier).to_u8()),
-        profile: PROFILE,
-        time: clock.announced(now),
-        clk: u64::from(policy.wall.quality.to_u8()),
-        crl: node.trust.announced_list(),
-        limits: node.limits,
-    };
-    let written = noise.write(&encode(&answer))?;
-    let (public, rest) = written
-        .split_first_chunk()
-        .ok_or(HandshakeError::Malformed)?;
-    let fields = Fields {
-        opcode: Opcode::SessionResumed,
-        sequence: 0,
-        session_id: answer.session_id,
-        timestamp: clock.timestamp(now),
-        noise16: u16::from_be_bytes(entropy::public(rng)),
-        key_id: header.key_id,
-        public,
-    };
-    let reply = fields.message(&messages::key_exchange(rest), &mac_key);
+/// The responder's side in one step.
+pub(super) fn answer(
+    node: &LocalNode,
+    (policy, clock, mut ids): (&Policy, &SessionClock, SessionIds),
+    tickets: Option<&mut TicketTable>,
+    now: Mono,
+    rng: &mut dyn Entropy,
+    message: &[u8],
+) -> Result<Progress, HandshakeError> {
+    let tickets = tickets.ok_or(TicketError::Unknown)?;
+    let mut accepted = accept(node, policy, tickets, now, rng, message)?;
+    let answer = accepted.answer(node, (policy, clock, &mut ids), now, rng)?;
+    let (reply, responder) = accepted.reply((clock, &answer), now, rng)?;
+    let Accepted {
+        noise,
+        grant,
+        offer,
+        initiator,
+        ..
+    } = accepted;
     let split = noise.split().ok_or(HandshakeError::Malformed)?;
+    let tier = negotiate::session_tier(answer.selected_tier).ok_or(HandshakeError::Malformed)?;
     let mut session = Session::new(
         node,
         Agreed {
@@ -355,13 +369,13 @@ pub(super) fn answer(
             session_id: answer.session_id,
             session_key: session_key(&split, [message, &reply], (&offer.nonce, &answer.nonce)),
             ephemerals: Ephemerals {
-                initiator: header.public_key,
-                responder: *public,
+                initiator,
+                responder,
             },
             peer: grant.peer,
             peer_limits: offer.limits.clamped(),
             tier,
-            capabilities,
+            capabilities: answer.selected_capabilities,
             restriction: Restriction::None,
             clock: *clock,
             peer_clock: SessionClock::new(offer.timestamp, now),
@@ -372,8 +386,8 @@ pub(super) fn answer(
         None,
     );
     session.set_ids(ids);
-    // The initiator has proven the PSK, but only a sealed message proves that this is no replay of
-    // its first one (profile D-16).
+    // The ticket proves the PSK, but only a sealed message proves that `SESSION_RESUME` was fresh
+    // (profile D-16).
     session.unconfirmed();
     let info = info(0, offer.timestamp, offer.clk);
     Ok(Progress::Established(Box::new(Established {
@@ -381,6 +395,58 @@ pub(super) fn answer(
         session,
         info,
     })))
+}
+
+impl Accepted {
+    /// What the new session will be.
+    fn answer(
+        &self,
+        node: &LocalNode,
+        (policy, clock, ids): (&Policy, &SessionClock, &mut SessionIds),
+        now: Mono,
+        rng: &mut dyn Entropy,
+    ) -> Result<ResumeAnswer, HandshakeError> {
+        let (tier, selected_capabilities) = choose(node, &self.offer, &self.grant, policy)?;
+        Ok(ResumeAnswer {
+            session_id: ids.allocate(now, rng),
+            nonce: entropy::public(rng),
+            selected_tier: u64::from(tier.to_u8()),
+            selected_capabilities,
+            caps: node.capabilities.clone(),
+            max_tier: u64::from(node.ceiling().min(self.grant.tier).to_u8()),
+            profile: PROFILE,
+            time: clock.announced(now),
+            clk: u64::from(policy.wall.quality.to_u8()),
+            crl: node.trust.announced_list(),
+            limits: node.limits,
+        })
+    }
+
+    /// `SESSION_RESUMED` and the ephemeral in it.
+    fn reply(
+        &mut self,
+        (clock, answer): (&SessionClock, &ResumeAnswer),
+        now: Mono,
+        rng: &mut dyn Entropy,
+    ) -> Result<(Vec<u8>, [u8; 32]), HandshakeError> {
+        let written = self.noise.write(&encode(answer))?;
+        let (public, rest) = written
+            .split_first_chunk()
+            .ok_or(HandshakeError::Malformed)?;
+        let fields = Fields {
+            opcode: Opcode::SessionResumed,
+            sequence: 0,
+            session_id: answer.session_id,
+            timestamp: clock.timestamp(now),
+            noise16: u16::from_be_bytes(entropy::public(rng)),
+            key_id: self.key_id,
+            public,
+        };
+        Ok((
+            fields.message(&messages::key_exchange(rest), &self.mac_key),
+            *public,
+        ))
+    }
 }
 
 /// Revocation, validity and age are checked at each step of a chain (profile 14.6).
