@@ -94,7 +94,7 @@ const GPU_REQUEST: u16 = Opcode::GpuRequest.to_u16();
 const GPIO_LINE_REQUEST: u16 = Opcode::GpioLineRequest.to_u16();
 const CAN_INTERFACE_OPEN: u16 = Opcode::CanInterfaceOpen.to_u16();
 
-/// `type` of a STREAM_START: 1 video, 2 audio, 3 HID, 4 serial (draft 6.2.2).
+/// `type` of a `STREAM_START`: 1 video, 2 audio, 3 HID, 4 serial (draft 6.2.2).
 fn stream_type(payload: &[u8]) -> Option<u64> {
     let mut reader = Reader::new(payload);
     let entries = reader.map_header().ok()?;

@@ -36,7 +36,7 @@ pub struct LinkConfig {
     pub policy: TierPolicy,
     /// Declared answers of the peer's requests.
     pub declared_reply: DeclaredReply,
-    /// The compressor that SESSION_ACK selected: what we can unpack.
+    /// The compressor that `SESSION_ACK` selected: what we can unpack.
     pub selected: Option<Algorithm>,
     /// Pack the answers of the few operations that profile 13.2 allows. Off by default.
     pub compress: bool,

@@ -52,6 +52,10 @@ pub(super) struct RecvCredit {
     ceiling: u64,
     granted_at: Mono,
     granted_to: u64,
+    /// A CREDIT waits to be sent.
+    pub(super) listed: bool,
+    /// The application reports what it consumed.
+    pub(super) manual: bool,
 }
 
 /// The peer sent more than it was allowed to.
@@ -71,6 +75,8 @@ impl RecvCredit {
             ceiling,
             granted_at: now,
             granted_to: 0,
+            listed: false,
+            manual: false,
         }
     }
 

@@ -47,7 +47,7 @@ pub enum LinkEvent {
         /// Another answer follows; false exactly once for each request.
         more: bool,
     },
-    /// An EVENT on a stream, or a TICKET or FAMILY_UPDATE on stream 0.
+    /// An EVENT on a stream, or a TICKET or `FAMILY_UPDATE` on stream 0.
     Event {
         /// Where it ran.
         stream: StreamId,
@@ -135,7 +135,7 @@ pub enum LinkError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{status}, {sub}: {what}")]
 pub struct Violation {
-    /// For SESSION_CLOSE.
+    /// For `SESSION_CLOSE`.
     pub status: Status,
     /// Its sub-code.
     pub sub: &'static str,

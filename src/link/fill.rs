@@ -79,10 +79,8 @@ impl Link {
         let largest = usize::try_from(self.config.peer.rec).unwrap_or(usize::MAX);
         let mut record = Record::new(out, budget, largest);
         let elevated_turn = !self.elevated_last;
-        if elevated_turn {
-            if let Some(tier) = self.fill_elevated(now, &mut record) {
-                return Some(tier);
-            }
+        if elevated_turn && let Some(tier) = self.fill_elevated(now, &mut record) {
+            return Some(tier);
         }
         self.elevated_last = false;
         self.fill_control(now, &mut record);
@@ -104,11 +102,10 @@ impl Link {
     fn fill_elevated(&mut self, now: Mono, record: &mut Record<'_>) -> Option<Tier> {
         let tier = self.elevated.front()?.1.tier;
         let allow = self.allowance(record, None, Class::Interactive, DataForm::Units, 0);
-        loop {
-            let Some((stream, unit)) = self.elevated.front_mut().filter(|head| head.1.tier == tier)
-            else {
+        while let Some((stream, unit)) = self.elevated.front_mut() {
+            if unit.tier != tier {
                 break;
-            };
+            }
             let stream = *stream;
             match unit.pack(record, &allow, &mut self.slots) {
                 Packed::Whole(_) => {
@@ -155,11 +152,11 @@ impl Link {
     fn emit_credit(&mut self, now: Mono, record: &mut Record<'_>, stream: u32) {
         let round_trip = self.round_trip.unwrap_or(ASSUMED_ROUND_TRIP);
         let limit = if stream == 0 {
-            self.session_credit_listed = false;
+            self.session_recv.listed = false;
             self.session_recv.grant(now, round_trip)
         } else {
             self.streams.get_mut(stream).and_then(|open| {
-                open.credit_listed = false;
+                open.recv.listed = false;
                 open.recv.grant(now, round_trip)
             })
         };
@@ -436,8 +433,8 @@ impl Link {
         let Some(open) = self.streams.get_mut(id) else {
             return;
         };
-        open.fin_sent |= unit.is_fin();
-        if open.fin_sent && open.fin_received {
+        open.fin.sent |= unit.is_fin();
+        if open.fin.both() {
             self.close_stream(now, id, Status::ServiceUnavailable, &[]);
         }
     }
@@ -462,10 +459,10 @@ impl Link {
         let Some(request) = self.requests.get(corr) else {
             return;
         };
-        if Operation::of(request.opcode).sized() {
-            if let Some(open) = self.streams.get_mut(request.stream) {
-                open.requests.leave();
-            }
+        if Operation::of(request.opcode).sized()
+            && let Some(open) = self.streams.get_mut(request.stream)
+        {
+            open.requests.leave();
         }
         let keeps = self.keeps_payload(request, unit.payload.len());
         let Some(request) = self.requests.get_mut(corr) else {
@@ -494,10 +491,10 @@ impl Link {
         };
         let operation = Operation::of(owed.opcode);
         let succeeded = owed.succeeded;
-        if operation.sized() {
-            if let Some(open) = self.streams.get_mut(stream) {
-                open.answers.leave();
-            }
+        if operation.sized()
+            && let Some(open) = self.streams.get_mut(stream)
+        {
+            open.answers.leave();
         }
         if !unit.is_final_answer() {
             return;

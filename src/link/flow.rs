@@ -26,7 +26,7 @@ impl Link {
     /// consumer.
     pub fn consume_manually(&mut self, stream: StreamId) {
         if let Some(open) = self.streams.get_mut(stream.0) {
-            open.manual = true;
+            open.recv.manual = true;
         }
     }
 
@@ -59,7 +59,10 @@ impl Link {
             | LinkEvent::Dropped { .. }
             | LinkEvent::Missing { .. } => return,
         };
-        let manual = self.streams.get(stream.0).is_none_or(|open| open.manual);
+        let manual = self
+            .streams
+            .get(stream.0)
+            .is_none_or(|open| open.recv.manual);
         if !manual {
             self.consume(stream, bytes);
         }
@@ -78,15 +81,15 @@ impl Link {
         let Some(open) = self.streams.get_mut(stream) else {
             return;
         };
-        if stream != 0 && !open.credit_listed && open.recv.is_due() {
-            open.credit_listed = true;
+        if stream != 0 && !open.recv.listed && open.recv.is_due() {
+            open.recv.listed = true;
             self.scheduler.control.push_back(Control::Credit { stream });
         }
     }
 
     pub(super) fn list_session_credit(&mut self) {
-        if !self.session_credit_listed && self.session_recv.is_due() {
-            self.session_credit_listed = true;
+        if !self.session_recv.listed && self.session_recv.is_due() {
+            self.session_recv.listed = true;
             let credit = Control::Credit { stream: 0 };
             self.scheduler.control.push_back(credit);
         }
@@ -146,14 +149,13 @@ impl Link {
         };
         match open.state {
             State::Open => {}
-            // The peer may not have seen yet that we answered its closing operation.
-            State::Closing => return Ok(()),
             State::Opening | State::Accepted if self.config.ordered => {
                 return Err(Violation::stream_state(
                     "DATA or EVENT before the stream was open",
                 ));
             }
-            State::Opening | State::Accepted => return Ok(()),
+            // Out of order; or the peer has not seen yet that we answered its closing operation.
+            State::Opening | State::Accepted | State::Closing => return Ok(()),
         }
         if !self.in_sequence(head, content.len()) {
             return Ok(());
@@ -198,14 +200,14 @@ impl Link {
         let Some(open) = self.streams.get_mut(head.stream) else {
             return Ok(());
         };
-        if open.fin_received {
+        if open.fin.received {
             return Err(Violation::stream_state("DATA after FIN"));
         }
         if content.len() == 0 && !fin {
             return self.guards.idle_frame(at.now);
         }
-        open.fin_received = fin;
-        let both = fin && open.fin_sent;
+        open.fin.received = fin;
+        let both = open.fin.both();
         self.hold(head, content.len());
         self.events.push_back(LinkEvent::Data {
             stream: StreamId(head.stream),
@@ -269,7 +271,7 @@ impl Link {
         true
     }
 
-    /// Stream 0 carries TICKET and FAMILY_UPDATE, nothing else (profile 10.2).
+    /// Stream 0 carries TICKET and `FAMILY_UPDATE`, nothing else (profile 10.2).
     fn on_control_event(
         &mut self,
         at: &Arrival,

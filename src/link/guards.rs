@@ -7,7 +7,7 @@ use crate::wire::{
 
 use super::event::Violation;
 
-/// TICKET and FAMILY_UPDATE events per second on stream 0 (profile 10.2).
+/// TICKET and `FAMILY_UPDATE` events per second on stream 0 (profile 10.2).
 pub const CONTROL_EVENTS_PER_SECOND: u32 = 16;
 /// Refusals that may wait to be sent: a peer that asks without reading must not fill our memory.
 const REFUSALS_WAITING: u32 = 4096;

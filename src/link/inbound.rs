@@ -245,11 +245,11 @@ impl Link {
             self.report_response(stream, corr, status, content.into_vec(), true);
             return Ok(());
         }
-        if request.class <= Class::Interactive {
-            if let Some(sent_at) = request.sent_at {
-                let round_trip = at.now.since(sent_at);
-                self.observe_round_trip(round_trip);
-            }
+        if request.class <= Class::Interactive
+            && let Some(sent_at) = request.sent_at
+        {
+            let round_trip = at.now.since(sent_at);
+            self.observe_round_trip(round_trip);
         }
         if status == Status::Forbidden && self.repeat_higher(corr, content.as_slice()) {
             return Ok(());

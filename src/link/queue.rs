@@ -94,10 +94,10 @@ impl Link {
             Origin::Request | Origin::Flow => Side::Ordered,
         };
         let lane = lane_of(class);
-        if let Some(open) = self.streams.get_mut(stream) {
-            if let Some(queue) = open.lanes.get_mut(lane) {
-                queue.push(unit, side);
-            }
+        if let Some(open) = self.streams.get_mut(stream)
+            && let Some(queue) = open.lanes.get_mut(lane)
+        {
+            queue.push(unit, side);
         }
         self.activate(stream, lane);
     }
@@ -108,11 +108,13 @@ impl Link {
             return;
         };
         let sends = open.sends();
-        if let Some(queue) = open.lanes.get_mut(lane) {
-            if sends && !queue.active && !queue.is_empty() {
-                queue.active = true;
-                self.scheduler.join(lane, stream);
-            }
+        if let Some(queue) = open.lanes.get_mut(lane)
+            && sends
+            && !queue.active
+            && !queue.is_empty()
+        {
+            queue.active = true;
+            self.scheduler.join(lane, stream);
         }
     }
 
@@ -212,10 +214,11 @@ impl Link {
         let (stream, class, opcode) = (owed.stream, owed.class, owed.opcode);
         match Operation::of(opcode).role {
             StreamRole::Opens => {
-                if last && success {
-                    if let Some(open) = self.streams.get_mut(stream) {
-                        open.state = State::Accepted;
-                    }
+                if last
+                    && success
+                    && let Some(open) = self.streams.get_mut(stream)
+                {
+                    open.state = State::Accepted;
                 }
                 let open = self.streams.get(stream).is_some_and(Stream::sends);
                 self.enqueue(if open { stream } else { 0 }, class, unit);
@@ -371,10 +374,10 @@ impl Link {
         self.finish_request(corr, Status::Timeout, error_payload(&ErrorMap::new(why)));
         if operation.role == StreamRole::Opens {
             self.close_stream(now, stream, Status::Timeout, &[]);
-        } else if operation.sized() {
-            if let Some(open) = self.streams.get_mut(stream) {
-                open.requests.leave();
-            }
+        } else if operation.sized()
+            && let Some(open) = self.streams.get_mut(stream)
+        {
+            open.requests.leave();
         }
         self.admit_waiting();
     }

@@ -69,10 +69,10 @@ impl Scheduler {
 
     /// Moves the head of a lane's round to its end.
     pub(super) fn rotate(&mut self, lane: usize) {
-        if let Some(round) = self.rounds.get_mut(lane) {
-            if round.len() > 1 {
-                round.rotate_left(1);
-            }
+        if let Some(round) = self.rounds.get_mut(lane)
+            && round.len() > 1
+        {
+            round.rotate_left(1);
         }
     }
 

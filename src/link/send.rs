@@ -195,10 +195,10 @@ impl Link {
     /// Requests whose class depends on their size stay in one class while any of them waits on the
     /// stream, so that none overtakes another.
     fn request_class(&mut self, stream: u32, request: &Request) -> Class {
-        if Operation::of(request.opcode).sized() {
-            if let Some(stream) = self.streams.get_mut(stream) {
-                return stream.requests.enter(request.class);
-            }
+        if Operation::of(request.opcode).sized()
+            && let Some(stream) = self.streams.get_mut(stream)
+        {
+            return stream.requests.enter(request.class);
         }
         request.class
     }
@@ -228,11 +228,11 @@ impl Link {
         }
         if more {
             let lane_stream = self.streams.get_mut(stream.0);
-            if let Some(lane_stream) = lane_stream {
-                if lane_stream.answers_waiting() >= ANSWERS_WAITING {
-                    lane_stream.wants_room = true;
-                    return Err(LinkError::WouldBlock);
-                }
+            if let Some(lane_stream) = lane_stream
+                && lane_stream.answers_waiting() >= ANSWERS_WAITING
+            {
+                lane_stream.wants_room = true;
+                return Err(LinkError::WouldBlock);
             }
         }
         let unit = self.answer_unit(stream.0, corr.0, opcode, status, payload, more);
@@ -256,7 +256,7 @@ impl Link {
         self.respond(stream, corr, status, payload, false)
     }
 
-    /// Sends an EVENT on an open stream; on stream 0 only TICKET and FAMILY_UPDATE, of which the
+    /// Sends an EVENT on an open stream; on stream 0 only TICKET and `FAMILY_UPDATE`, of which the
     /// caller sends at most 16 a second. On streams of class 1 and 2 the oldest frames make room and
     /// are reported by [`LinkEvent::Dropped`].
     ///
@@ -269,17 +269,19 @@ impl Link {
         payload: Vec<u8>,
     ) -> Result<(), LinkError> {
         let open = self.streams.get(stream.0).ok_or(LinkError::UnknownStream)?;
-        let allowed = match stream.is_control() {
-            true => matches!(opcode, Opcode::Ticket | Opcode::FamilyUpdate),
-            false => !opcode.is_core() && opcode != Opcode::Record,
+        let allowed = if stream.is_control() {
+            matches!(opcode, Opcode::Ticket | Opcode::FamilyUpdate)
+        } else {
+            !opcode.is_core() && opcode != Opcode::Record
         };
         if !allowed {
             return Err(LinkError::NotAnOperation);
         }
         let class = Class::of_event(opcode, open.kind.class);
-        let tier = match stream.is_control() {
-            true => self.config.policy.minimum(opcode),
-            false => Tier::T3,
+        let tier = if stream.is_control() {
+            self.config.policy.minimum(opcode)
+        } else {
+            Tier::T3
         };
         if tier > self.config.max_tier {
             return Err(LinkError::Tier(tier));
@@ -308,7 +310,7 @@ impl Link {
         deadline: Option<Mono>,
     ) -> Result<(), LinkError> {
         let open = self.streams.get(stream.0).ok_or(LinkError::UnknownStream)?;
-        if stream.is_control() || open.fin_given {
+        if stream.is_control() || open.fin.given {
             return Err(LinkError::StreamState);
         }
         if payload.is_empty() && !fin {
@@ -328,7 +330,7 @@ impl Link {
         unit.deadline = deadline;
         self.queue_flow(class, unit)?;
         if let Some(open) = self.streams.get_mut(stream.0) {
-            open.fin_given |= fin;
+            open.fin.given |= fin;
         }
         Ok(())
     }
@@ -337,7 +339,7 @@ impl Link {
         let id = unit.head.stream;
         let length = unit.pending();
         let open = self.streams.get_mut(id).ok_or(LinkError::UnknownStream)?;
-        if !matches!(open.state, State::Open | State::Accepted) || open.fin_given {
+        if !matches!(open.state, State::Open | State::Accepted) || open.fin.given {
             return Err(LinkError::StreamState);
         }
         let bytes =
@@ -370,7 +372,9 @@ impl Link {
 
     /// Bytes of DATA and EVENT that wait on a stream, for a drain.
     pub fn queued(&self, stream: StreamId) -> usize {
-        self.streams.get(stream.0).map_or(0, |open| open.queued())
+        self.streams
+            .get(stream.0)
+            .map_or(0, super::stream::Stream::queued)
     }
 
     /// Asks the peer to abandon an own request. The final answer follows: the normal one, or 0x22

@@ -202,6 +202,24 @@ impl Sticky {
     }
 }
 
+/// How far each direction's DATA has come to its end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fin {
+    /// By the application.
+    pub(super) given: bool,
+    /// In a record.
+    pub(super) sent: bool,
+    /// From the peer.
+    pub(super) received: bool,
+}
+
+impl Fin {
+    /// Both directions have ended, which closes the stream.
+    pub(super) const fn both(self) -> bool {
+        self.sent && self.received
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) kind: StreamKind,
@@ -215,13 +233,7 @@ pub(super) struct Stream {
     pub(super) lanes: [Lane; LANES],
     /// Somebody was told `WouldBlock`.
     pub(super) wants_room: bool,
-    pub(super) fin_given: bool,
-    pub(super) fin_sent: bool,
-    pub(super) fin_received: bool,
-    /// The scheduler has its CREDIT on the list.
-    pub(super) credit_listed: bool,
-    /// The application reports what it consumed.
-    pub(super) manual: bool,
+    pub(super) fin: Fin,
     pub(super) next_sseq: u64,
     pub(super) expected_sseq: u64,
     /// Largest DATA or EVENT payload received, the guess for lost ones.
@@ -243,11 +255,7 @@ impl Stream {
             peer_window: usize::try_from(send).unwrap_or(usize::MAX),
             lanes: Default::default(),
             wants_room: false,
-            fin_given: false,
-            fin_sent: false,
-            fin_received: false,
-            credit_listed: false,
-            manual: false,
+            fin: Fin::default(),
             next_sseq: 0,
             expected_sseq: 0,
             largest_seen: 0,

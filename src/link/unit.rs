@@ -151,6 +151,14 @@ impl Allowance {
             None => usize::MAX,
         }
     }
+
+    /// What so many payload bytes cost.
+    fn charge(&self, bytes: usize) -> u64 {
+        match self.credit {
+            Some(_) => u64::try_from(bytes).unwrap_or(u64::MAX),
+            None => 0,
+        }
+    }
 }
 
 impl Unit {
@@ -229,7 +237,7 @@ impl Unit {
             let fits = whole <= record.room();
             if fits || (self.head.relay && record.is_empty()) {
                 record.emit(&self.head, &self.payload);
-                return Packed::Whole(self.charge(allow, length));
+                return Packed::Whole(allow.charge(length));
             }
             let again = core::mem::replace(&mut self.deferred, true);
             if !again || self.head.relay || whole <= 2 * LEAST_PIECE {
@@ -241,14 +249,6 @@ impl Unit {
         }
         let progress = slots.begin(self.head.unit_head_len() + length, allow);
         self.pack_piece(record, allow, slots, progress)
-    }
-
-    /// Payload bytes that count against credit.
-    fn charge(&self, allow: &Allowance, bytes: usize) -> u64 {
-        match allow.credit {
-            Some(_) => u64::try_from(bytes).unwrap_or(u64::MAX),
-            None => 0,
-        }
     }
 
     fn pack_bytes(&mut self, record: &mut Record<'_>, allow: &Allowance) -> Packed {
@@ -274,7 +274,7 @@ impl Unit {
         }
         let bytes = self.payload.get(self.cut..end).unwrap_or_default();
         record.emit(&head, bytes);
-        let charged = self.charge(allow, bytes.len());
+        let charged = allow.charge(bytes.len());
         self.cut = end;
         if last {
             Packed::Whole(charged)
@@ -297,7 +297,7 @@ impl Unit {
         };
         let begin = progress.offset.saturating_sub(head_len);
         let end = (progress.offset + piece).saturating_sub(head_len);
-        let charged = self.charge(allow, end - begin);
+        let charged = allow.charge(end - begin);
         if allow.credit.is_some_and(|credit| credit < charged) {
             return Packed::NoCredit;
         }
