@@ -1,10 +1,10 @@
 //! Asking a daemon: progress is shown as it comes, questions are put to the person, Ctrl-C takes
 //! the request back.
 
-use std::future::Future;
 use std::io::{self, BufRead, Write};
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Context;
 use super::errors::{CliError, Exit};
@@ -113,37 +113,37 @@ async fn until_done(
     mut connection: Connection,
     watcher: &mut dyn Watcher,
 ) -> Result<Reply, CliError> {
+    let mut interrupt = signal(SignalKind::interrupt())
+        .map_err(|error| CliError::new(Exit::Failed, "cannot start").because(error.to_string()))?;
     loop {
-        match or_interrupt(connection.next(), watcher).await?? {
+        let incoming = tokio::select! {
+            incoming = connection.next() => incoming?,
+            _ = interrupt.recv() => return Err(CliError::Interrupted(watcher.interrupted())),
+        };
+        match incoming {
             Incoming::Progress(progress) => watcher.progress(&progress)?,
+            Incoming::Done(result) => return Ok(result?),
             Incoming::Question(question) => {
                 let words = watcher.question(&question);
                 let answer = tokio::task::spawn_blocking(move || yes_or_no(&words));
                 tokio::select! {
-                    answer = or_interrupt(answer, watcher) => {
-                        let yes = answer?.is_ok_and(|yes| yes);
-                        connection.answer(yes).await?;
+                    answer = answer => connection.answer(answer.is_ok_and(|yes| yes)).await?,
+                    end = connection.next() => return overtaken(end?),
+                    _ = interrupt.recv() => {
+                        return Err(CliError::Interrupted(watcher.interrupted()));
                     }
-                    incoming = connection.next() => match incoming? {
-                        Incoming::Done(result) => {
-                            note("");
-                            return Ok(result?);
-                        }
-                        Incoming::Progress(_) | Incoming::Question(_) => {
-                            return Err(CliError::odd_reply());
-                        }
-                    },
                 }
             }
-            Incoming::Done(result) => return Ok(result?),
         }
     }
 }
 
-async fn or_interrupt<F: Future>(work: F, watcher: &dyn Watcher) -> Result<F::Output, CliError> {
-    tokio::select! {
-        output = work => Ok(output),
-        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted(watcher.interrupted())),
+/// The daemon went on before the person answered: the question is void.
+fn overtaken(incoming: Incoming) -> Result<Reply, CliError> {
+    note("");
+    match incoming {
+        Incoming::Done(result) => Ok(result?),
+        Incoming::Progress(_) | Incoming::Question(_) => Err(CliError::odd_reply()),
     }
 }
 

@@ -1,13 +1,12 @@
-//! The real binary: what it prints, what it stores, how it exits.
-
-mod support;
+//! Without a daemon: what is printed, what is stored, the exit codes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use serde_json::Value;
-use support::{Home, Run};
+
+use crate::support::{Home, Run};
 
 #[test]
 fn help_names_every_subcommand_and_exit_code() {
