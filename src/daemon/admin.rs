@@ -14,7 +14,7 @@ pub use members::{describe, members, revoke};
 use super::control::message::{ControlError, ErrorKind, NodeName};
 use super::state::{StateDir, StateError};
 use crate::device::hex;
-use crate::device::id::{DeviceId, Pattern};
+use crate::device::id::Pattern;
 use crate::device::name::{self, Candidate, NameError};
 use crate::device::registry::{Device, Registry};
 use crate::session::identity::NodeId;

@@ -21,7 +21,10 @@ pub enum JoinStep {
     /// Trying an address.
     Connecting(String),
     /// The hub has proven itself and the token; its administrator is being asked.
-    AwaitingConfirmation,
+    AwaitingConfirmation {
+        /// This node's id, to be compared with what the administrator sees.
+        node: String,
+    },
 }
 
 /// What joining brought; it is stored by then.

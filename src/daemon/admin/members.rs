@@ -48,6 +48,7 @@ pub fn revoke(
     rng: &mut dyn Entropy,
     wall: u64,
 ) -> Result<(Revoked, Revocation), ControlError> {
+    state.identity()?;
     state.root()?;
     let locked = state.lock()?;
     let members = locked.members()?;
