@@ -17,9 +17,6 @@ use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
 
-/// Where usbfs keeps its nodes.
-const USBFS: &str = "/dev/bus/usb";
-
 impl Server {
     /// Serves the stream of a `USB_DEVICE_ATTACH` from its request to its end.
     pub(super) async fn usb_attach(self: Rc<Self>, peer: Peer, request: Incoming) {
@@ -29,7 +26,7 @@ impl Server {
                 let handle = peer.take_stream(stream);
                 let used = Use { device: device.clone(), peer: peer.clone(), stream };
                 self.uses.borrow_mut().push(used);
-                let host = UsbfsHost::new(USBFS);
+                let host = UsbfsHost::default();
                 let end = server::serve(&host, grant, handle.outlet, handle.inbound).await;
                 tracing::info!(
                     peer = peer.name(), device = device.as_str(), ?end, "use of device ended"
