@@ -259,7 +259,7 @@ impl Stream {
                 }
             }),
             Ok(Work::Detach) => {
-                let keys = self.outstanding.keys();
+                let keys = self.outstanding.shut_down();
                 self.send_away(move |held| {
                     held.give_back(&keys);
                     Outcome::GivenBack { corr }
