@@ -2,8 +2,7 @@
 
 use super::endpoints::{Effect, Endpoints, TransferKind};
 use crate::bus::usb::op::{
-    BulkTransfer, ControlTransfer, EndpointAddress, InterruptTransfer, REPLY_OVERHEAD, Setup,
-    TransferFlags,
+    BulkTransfer, ControlTransfer, EndpointAddress, InterruptTransfer, Setup, TransferFlags,
 };
 use crate::kernel::usbip_pdu::{SHORT_NOT_OK, Submit, ZERO_PACKET};
 use crate::wire::class::Class;
@@ -11,6 +10,11 @@ use crate::wire::opcode::Opcode;
 
 /// Bulk transfers up to this length count as interactive (profile 11.3).
 const INTERACTIVE: u32 = 4096;
+
+/// Room for an encoded request without its data.
+const HEAD: usize = 32;
+/// Bytes of data that room is made for before they are there.
+const RESERVED: u32 = 1 << 20;
 
 /// A URB with what is to be done about it.
 #[derive(Debug)]
@@ -40,7 +44,8 @@ impl Incoming {
     ///
     /// Nothing here has a timeout: drivers unlink when they lose patience.
     pub(super) fn begin(submit: Submit, endpoints: &Endpoints) -> Self {
-        let mut payload = Vec::with_capacity(REPLY_OVERHEAD as usize * 2);
+        let data = usize::try_from(submit.data_len().min(RESERVED)).unwrap_or(0);
+        let mut payload = Vec::with_capacity(HEAD + data);
         let plan = plan(&submit, endpoints, &mut payload);
         Self {
             submit,
