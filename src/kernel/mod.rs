@@ -1,5 +1,6 @@
-//! Safe calls over raw kernel interfaces, without policy and without protocol. The only folder with
-//! unsafe code.
+//! Safe calls over raw kernel ABI, without policy and without protocol. The only folder that may
+//! hold `unsafe`.
 
+pub mod usbfs;
 pub mod usbip_pdu;
 pub mod vhci;
