@@ -347,6 +347,9 @@ impl Rig {
     }
 }
 
+/// Breaks the protocol in the answer to the given request.
+type HostileAnswer = fn(&Server, u32);
+
 fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -574,7 +577,7 @@ fn garbage_from_the_kernel_ends_the_attachment() {
 
 #[test]
 fn a_server_that_breaks_the_protocol_loses_the_device() {
-    let hostile: [(&str, fn(&Server, u32)); 4] = [
+    let hostile: [(&str, HostileAnswer); 4] = [
         ("too long", |server, corr| {
             server.reply(corr, 0, 65, &[1; 65]);
         }),

@@ -1,9 +1,10 @@
 //! From a `CMD_SUBMIT` to the request it becomes.
 
-use super::endpoints::{Effect, Endpoints, TransferKind};
+use super::endpoints::{Effect, Endpoints};
 use crate::bus::usb::op::{
     BulkTransfer, ControlTransfer, EndpointAddress, InterruptTransfer, Setup, TransferFlags,
 };
+use crate::kernel::usbfs::TransferType;
 use crate::kernel::usbip_pdu::{SHORT_NOT_OK, Submit, ZERO_PACKET};
 use crate::wire::class::Class;
 use crate::wire::opcode::Opcode;
@@ -68,10 +69,10 @@ fn plan(submit: &Submit, endpoints: &Endpoints, payload: &mut Vec<u8>) -> Plan {
     match endpoints.kind(ep) {
         // Not enabled, or isochronous, which is not served yet. Sound drivers submit again at once
         // after any other error.
-        None | Some(TransferKind::Isochronous) => Plan::Refuse(libc::ESHUTDOWN),
+        None | Some(TransferType::Isochronous) => Plan::Refuse(libc::ESHUTDOWN),
         Some(_) if submit.packets > 0 => Plan::Refuse(libc::EPROTO),
-        Some(TransferKind::Control) => control(submit, ep, payload),
-        Some(TransferKind::Bulk) => {
+        Some(TransferType::Control) => control(submit, ep, payload),
+        Some(TransferType::Bulk) => {
             BulkTransfer {
                 ep,
                 flags,
@@ -89,7 +90,7 @@ fn plan(submit: &Submit, endpoints: &Endpoints, payload: &mut Vec<u8>) -> Plan {
                 effect: Effect::Nothing,
             }
         }
-        Some(TransferKind::Interrupt) => {
+        Some(TransferType::Interrupt) => {
             InterruptTransfer {
                 ep,
                 flags,
