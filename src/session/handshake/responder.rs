@@ -393,12 +393,7 @@ impl Responder {
             });
         }
         session.set_ids(core::mem::take(&mut self.ids));
-        let info = HandshakeInfo {
-            psk,
-            peer_list: complete.crl,
-            peer_time: complete.time,
-            peer_clock: ClockQuality::from_u64(complete.clk),
-        };
+        let info = complete.info(psk);
         Ok(Progress::Established(Box::new(Established {
             send: Vec::new(),
             session,
@@ -448,6 +443,17 @@ impl Responder {
             return Err(HandshakeError::ClockSkew(skew));
         }
         Ok(Some(certificate))
+    }
+}
+
+impl CompletePayload {
+    const fn info(&self, psk: Option<(u32, PskUse)>) -> HandshakeInfo {
+        HandshakeInfo {
+            psk,
+            peer_list: self.crl,
+            peer_time: self.time,
+            peer_clock: ClockQuality::from_u64(self.clk),
+        }
     }
 }
 
