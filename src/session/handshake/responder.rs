@@ -206,13 +206,12 @@ impl Responder {
         rng: &mut dyn Entropy,
         first: Progress,
     ) -> Result<Progress, HandshakeError> {
-        let early = self
-            .early
-            .take()
-            .filter(|(held, _)| now.since(*held) <= HOLD);
-        let (Some((_, early)), Progress::Send(mut answers)) = (early, first) else {
-            return Ok(Progress::Wait);
+        let early = self.early.take();
+        let early = early.filter(|(held, _)| now.since(*held) <= HOLD);
+        let (Some((_, early)), Progress::Send(answers)) = (early, &first) else {
+            return Ok(first);
         };
+        let mut answers = answers.clone();
         if let Progress::Send(more) = self.handle(node, offered, now, rng, &early)? {
             answers.extend(more);
         }
