@@ -1,6 +1,7 @@
 //! A family of two nodes, and their handshakes and sessions on a path that is a pair of vectors.
 #![expect(dead_code, reason = "no test binary uses every helper")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use myclerk::session::certificate::{CertificateChain, NodeBody};
@@ -8,10 +9,11 @@ use myclerk::session::clock::{ClockQuality, WallClock};
 use myclerk::session::identity::{Authority, NodeKey, Serial};
 use myclerk::session::negotiate;
 use myclerk::session::psk::{Psk, PskUse};
+use myclerk::session::revocation::RevocationList;
 use myclerk::session::trust::Trust;
 use myclerk::session::{
-    Dial, Entropy, Established, HandshakeError, Initiator, LocalNode, Offered, Policy, Progress,
-    Received, RecordBuf, Responder, Session, TicketTable,
+    Dial, Entropy, Established, HandshakeError, HeldTicket, Initiator, LocalNode, Offered, Policy,
+    Progress, Received, RecordBuf, Responder, Resumer, Session, TicketTable,
 };
 use myclerk::wire::flags::Tier;
 use myclerk::wire::limits::Limits;
@@ -20,16 +22,16 @@ use myclerk::wire::time::Mono;
 use sha2::{Digest, Sha256};
 
 /// Start of every test, seconds since 1970.
-pub const T0: u64 = 1_768_000_000;
-pub const YEAR: u64 = 365 * 86400;
+pub(crate) const T0: u64 = 1_768_000_000;
+pub(crate) const YEAR: u64 = 365 * 86400;
 
 /// Random bytes that are the same in every run.
-pub struct Seeded {
+pub(crate) struct Seeded {
     seed: u64,
     drawn: u64,
 }
 
-pub fn rng(seed: u64) -> Seeded {
+pub(crate) fn rng(seed: u64) -> Seeded {
     Seeded { seed, drawn: 0 }
 }
 
@@ -43,16 +45,16 @@ impl Entropy for Seeded {
     }
 }
 
-pub fn secs(seconds: u64) -> Mono {
+pub(crate) fn secs(seconds: u64) -> Mono {
     Mono::from_secs(seconds)
 }
 
-pub fn root(name: u8) -> Authority {
+pub(crate) fn root(name: u8) -> Authority {
     Authority::from_bytes(&[name; 32])
 }
 
 /// What to certify a node as.
-pub fn body(root: &Authority, key: &NodeKey, name: &str) -> NodeBody {
+pub(crate) fn body(root: &Authority, key: &NodeKey, name: &str) -> NodeBody {
     NodeBody {
         family: root.public().family_id(),
         key: *key.public(),
@@ -67,7 +69,7 @@ pub fn body(root: &Authority, key: &NodeKey, name: &str) -> NodeBody {
 }
 
 /// A certified member of the family whose root is `root`.
-pub fn node(root: &Authority, seed: u8, name: &str) -> LocalNode {
+pub(crate) fn node(root: &Authority, seed: u8, name: &str) -> LocalNode {
     let key = NodeKey::from_bytes(&[seed; 32]);
     let chain = CertificateChain::issue(root, &body(root, &key, name), None);
     let mut trust = Trust::new(T0 - 1);
@@ -83,15 +85,15 @@ pub fn node(root: &Authority, seed: u8, name: &str) -> LocalNode {
     }
 }
 
-pub fn client() -> LocalNode {
+pub(crate) fn client() -> LocalNode {
     node(&root(1), 0x11, "client")
 }
 
-pub fn hub() -> LocalNode {
+pub(crate) fn hub() -> LocalNode {
     node(&root(1), 0x22, "hub")
 }
 
-pub fn policy(ordered: bool) -> Policy {
+pub(crate) fn policy(ordered: bool) -> Policy {
     Policy {
         floor: Tier::T3,
         psk_required: false,
@@ -103,7 +105,7 @@ pub fn policy(ordered: bool) -> Policy {
     }
 }
 
-pub fn family_psk() -> (Psk, PskUse) {
+pub(crate) fn family_psk() -> (Psk, PskUse) {
     (
         Psk::from_bytes([0x77; 32]),
         PskUse::Family {
@@ -113,7 +115,7 @@ pub fn family_psk() -> (Psk, PskUse) {
     )
 }
 
-pub fn dial(psk: Option<(Psk, PskUse)>, tier: Tier) -> Dial {
+pub(crate) fn dial(psk: Option<(Psk, PskUse)>, tier: Tier) -> Dial {
     Dial {
         expected: None,
         psk,
@@ -122,7 +124,7 @@ pub fn dial(psk: Option<(Psk, PskUse)>, tier: Tier) -> Dial {
 }
 
 /// A handshake under construction, message by message.
-pub struct Run<'a> {
+pub(crate) struct Run<'a> {
     pub initiator: &'a LocalNode,
     pub responder: &'a LocalNode,
     pub dial: Dial,
@@ -133,10 +135,10 @@ pub struct Run<'a> {
 }
 
 /// What became of it at both ends.
-pub type Ends = Result<(Established, Established), HandshakeError>;
+pub(crate) type Ends = Result<(Established, Established), HandshakeError>;
 
 impl<'a> Run<'a> {
-    pub fn new(initiator: &'a LocalNode, responder: &'a LocalNode) -> Self {
+    pub(crate) fn new(initiator: &'a LocalNode, responder: &'a LocalNode) -> Self {
         Self {
             initiator,
             responder,
@@ -147,12 +149,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub fn psk(mut self, tier: Tier) -> Self {
+    pub(crate) fn psk(mut self, tier: Tier) -> Self {
         self.dial = dial(Some(family_psk()), tier);
         self
     }
 
-    pub fn unordered(mut self) -> Self {
+    pub(crate) fn unordered(mut self) -> Self {
         self.policies.0.ordered = false;
         self.policies.1.ordered = false;
         self
@@ -160,7 +162,7 @@ impl<'a> Run<'a> {
 
     /// Runs it; `wire` may change each of the five messages (1 to 5) on its way. A refusal of the
     /// responder ends it like an error.
-    pub fn through(self, mut wire: impl FnMut(usize, Vec<u8>) -> Vec<u8>) -> Ends {
+    pub(crate) fn through(self, mut wire: impl FnMut(usize, Vec<u8>) -> Vec<u8>) -> Ends {
         let (mut rng_i, mut rng_r) = (rng(1), rng(2));
         let known = self.known;
         let lookup = |id: u32| known.iter().find(|(psk, _)| psk.id() == id).cloned();
@@ -181,11 +183,11 @@ impl<'a> Run<'a> {
         Ok((ours, theirs))
     }
 
-    pub fn ends(self) -> Ends {
+    pub(crate) fn ends(self) -> Ends {
         self.through(|_, message| message)
     }
 
-    pub fn sessions(self) -> (Session, Session) {
+    pub(crate) fn sessions(self) -> (Session, Session) {
         let (ours, theirs) = self.ends().unwrap_or_else(|error| panic!("{error}"));
         (ours.session, theirs.session)
     }
@@ -206,7 +208,7 @@ fn done(progress: Progress) -> Result<Established, HandshakeError> {
     }
 }
 
-pub fn seal(session: &mut Session, now: Mono, tier: Tier, plaintext: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(session: &mut Session, now: Mono, tier: Tier, plaintext: &[u8]) -> Vec<u8> {
     let mut buf = RecordBuf::with_capacity(plaintext.len());
     buf.extend_from_slice(plaintext);
     let result = session.seal(now, tier, Opcode::Record, &mut buf);
@@ -215,7 +217,7 @@ pub fn seal(session: &mut Session, now: Mono, tier: Tier, plaintext: &[u8]) -> V
 }
 
 /// The next message of the session's own.
-pub fn control(session: &mut Session, now: Mono) -> Option<Vec<u8>> {
+pub(crate) fn control(session: &mut Session, now: Mono) -> Option<Vec<u8>> {
     let mut buf = RecordBuf::with_capacity(0);
     let seed = 1000 + now.0;
     let result = session.poll_control(now, &mut rng(seed), &mut buf)?;
@@ -223,11 +225,11 @@ pub fn control(session: &mut Session, now: Mono) -> Option<Vec<u8>> {
     Some(buf.message().to_vec())
 }
 
-pub fn receive(session: &mut Session, now: Mono, message: &[u8]) -> Received {
+pub(crate) fn receive(session: &mut Session, now: Mono, message: &[u8]) -> Received {
     try_receive(session, now, message).unwrap_or_else(|kind| panic!("{kind:?}"))
 }
 
-pub fn try_receive(
+pub(crate) fn try_receive(
     session: &mut Session,
     now: Mono,
     message: &[u8],
@@ -240,7 +242,7 @@ pub fn try_receive(
 
 /// Carries the sessions' own messages back and forth until both are quiet, and returns what the two
 /// ends received that was not handled inside.
-pub fn pump(now: Mono, a: &mut Session, b: &mut Session) -> Vec<Received> {
+pub(crate) fn pump(now: Mono, a: &mut Session, b: &mut Session) -> Vec<Received> {
     let mut news = Vec::new();
     loop {
         let mut quiet = true;
@@ -259,7 +261,7 @@ pub fn pump(now: Mono, a: &mut Session, b: &mut Session) -> Vec<Received> {
 }
 
 /// The earliest timeout of both ends.
-pub fn next_timeout(a: &Session, b: &Session) -> Option<Mono> {
+pub(crate) fn next_timeout(a: &Session, b: &Session) -> Option<Mono> {
     [a.next_timeout(), b.next_timeout()]
         .into_iter()
         .flatten()
@@ -267,11 +269,65 @@ pub fn next_timeout(a: &Session, b: &Session) -> Option<Mono> {
 }
 
 /// A session that has issued a ticket, and the table it is in.
-pub fn ticketed(initiator: &LocalNode, responder: &LocalNode) -> (Session, Session, TicketTable) {
+pub(crate) fn ticketed(
+    initiator: &LocalNode,
+    responder: &LocalNode,
+) -> (Session, Session, TicketTable) {
     let (mut ours, mut theirs) = Run::new(initiator, responder).psk(Tier::T5).sessions();
     let mut table = TicketTable::default();
     let issued = theirs.issue_ticket(Mono::ZERO, &mut rng(3), &mut table);
     issued.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(pump(Mono::ZERO, &mut ours, &mut theirs), []);
     (ours, theirs, table)
+}
+
+/// Revokes a node in the eyes of another.
+pub(crate) fn revoke(judge: &mut LocalNode, node: &LocalNode) {
+    let list = node.chain.claims().map(|body| {
+        RevocationList::issue(&root(1), 1, T0, BTreeSet::from([body.serial]), 2)
+            .unwrap_or_else(|error| panic!("{error}"))
+    });
+    let list = list.unwrap_or_else(|error| panic!("{error}"));
+    let taken = judge
+        .trust
+        .offer_list(list.as_bytes(), root(1).public().family_id());
+    assert_eq!(taken, Ok(true));
+}
+
+/// A resumption up to both sessions.
+pub(crate) fn resume(
+    (client, hub): (&LocalNode, &LocalNode),
+    ticket: HeldTicket,
+    table: &mut TicketTable,
+    now: Mono,
+) -> Result<(Session, Session), HandshakeError> {
+    let (mut resumer, r1) = Resumer::start(client, ticket, policy(true), now, &mut rng(5))?;
+    let theirs = answer(hub, table, now, &r1)?;
+    let Progress::Established(ours) = resumer.handle(client, now, &theirs.0)? else {
+        panic!("no session");
+    };
+    Ok((ours.session, theirs.1))
+}
+
+pub(crate) fn answer(
+    hub: &LocalNode,
+    table: &mut TicketTable,
+    now: Mono,
+    message: &[u8],
+) -> Result<(Vec<u8>, Session), HandshakeError> {
+    let nothing = |_| None;
+    let mut offered = Offered {
+        psks: &nothing,
+        tickets: Some(table),
+    };
+    let mut responder = Responder::new(policy(true), now);
+    match responder.handle(hub, &mut offered, now, &mut rng(6), message)? {
+        Progress::Established(mut made) => Ok((made.send.remove(0), made.session)),
+        other => panic!("{other}"),
+    }
+}
+
+pub(crate) fn same_keys(a: &mut Session, b: &mut Session, now: Mono) {
+    let record = seal(a, now, Tier::T3, b"x");
+    assert!(matches!(receive(b, now, &record), Received::Record { .. }));
 }
