@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use ::hmac::{Hmac, KeyInit as _, Mac as _};
 use chacha20poly1305::aead::{Aead, Payload};
-use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _};
+use chacha20poly1305::ChaCha20Poly1305;
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
@@ -415,7 +415,9 @@ fn oracle(traffic: &Traffic, heading: Heading, ctr: u32, plaintext: &[u8]) -> Ve
     let mac_key = traffic.mac(tier, direction).0;
     let mac = |parts: &[&[u8]]| {
         let mut mac = Hmac::<Sha256>::new_from_slice(&mac_key).unwrap();
-        parts.iter().for_each(|part| mac.update(part));
+        for part in parts {
+            mac.update(part);
+        }
         mac.finalize().into_bytes().to_vec()
     };
     match tier {
