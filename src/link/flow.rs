@@ -81,7 +81,9 @@ impl Link {
         let Some(open) = self.streams.get_mut(stream) else {
             return;
         };
-        if stream != 0 && !open.recv.listed && open.recv.is_due() {
+        // Before that the peer may not know the stream: CREDIT would overtake its opening.
+        let known = stream != 0 && open.state == State::Open;
+        if known && !open.recv.listed && open.recv.is_due() {
             open.recv.listed = true;
             self.scheduler.control.push_back(Control::Credit { stream });
         }

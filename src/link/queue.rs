@@ -409,6 +409,17 @@ impl Link {
         self.admit_waiting();
     }
 
+    /// False while the opening request of an own stream is not in a record.
+    pub(super) fn peer_knows(&self, id: u32) -> bool {
+        let open = self.streams.get(id);
+        if open.is_none_or(|open| !open.own || open.state != State::Opening) {
+            return true;
+        }
+        let corrs = self.requests.on_stream(id);
+        let opener = corrs.first().and_then(|corr| self.requests.get(*corr));
+        opener.is_some_and(|opener| matches!(opener.phase, Phase::Sent | Phase::Cancelled))
+    }
+
     /// Takes over units of a closed stream of which a part is sent.
     fn adopt(&mut self, lane: usize, units: Vec<Unit>) {
         if units.is_empty() {
