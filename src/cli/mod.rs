@@ -4,6 +4,7 @@
 //! state works without a daemon too.
 
 mod acl;
+mod activity;
 mod ask;
 mod attach;
 mod client;

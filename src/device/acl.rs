@@ -341,9 +341,17 @@ impl Acl {
 
     /// Removes every entry with exactly this pattern and subject; returns how many there were.
     pub fn revoke(&mut self, device: &Pattern, subject: &Subject) -> usize {
+        self.retain(|entry| entry.device != *device || entry.subject != *subject)
+    }
+
+    /// Removes every entry of the subject; returns how many there were.
+    pub fn forget(&mut self, subject: &Subject) -> usize {
+        self.retain(|entry| entry.subject != *subject)
+    }
+
+    fn retain(&mut self, keep: impl FnMut(&Entry) -> bool) -> usize {
         let before = self.entries.len();
-        self.entries
-            .retain(|entry| entry.device != *device || entry.subject != *subject);
+        self.entries.retain(keep);
         let removed = before - self.entries.len();
         if removed > 0 {
             self.version = self.version.saturating_add(1);

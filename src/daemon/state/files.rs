@@ -56,7 +56,9 @@ pub(super) fn read_secret(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, St
 
 /// Writes a secret of 32 bytes to its own file.
 pub(super) fn write_secret(path: &Path, secret: &[u8; 32]) -> Result<(), StateError> {
-    let mut text = Zeroizing::new(hex::encode(secret));
+    // Room from the start: a growing text would leave copies of the key in freed memory.
+    let mut text = Zeroizing::new(String::with_capacity(2 * secret.len() + 1));
+    hex::encode_into(secret, &mut text);
     text.push('\n');
     replace(path, text.as_bytes())
 }
@@ -78,7 +80,7 @@ fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StateError::io("read", path)(error)),
     };
-    // Room for a key from the start: a growing buffer would leave copies of it in freed memory.
+    // Room for a key from the start, as in `write_secret`.
     let mut content = Zeroizing::new(Vec::with_capacity(4096));
     file.take(MAX_FILE + 1)
         .read_to_end(&mut content)
