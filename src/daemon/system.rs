@@ -1,7 +1,8 @@
 //! What the sans-IO layers take as arguments: randomness and wall time of this machine.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use crate::kernel::clock;
+use crate::kernel::random;
+use crate::session::clock::{ClockQuality, WallClock};
 use crate::session::entropy::Entropy;
 
 /// The kernel's random number generator.
@@ -9,21 +10,27 @@ use crate::session::entropy::Entropy;
 pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
-    /// Blocks until the generator is seeded. A kernel that refuses random numbers ends the process:
-    /// nothing here could safely go on.
     fn fill(&mut self, out: &mut [u8]) {
-        if let Err(error) = getrandom::fill(out) {
-            tracing::error!(%error, "the kernel gives no random numbers");
-            std::process::abort();
-        }
+        random::fill(out);
     }
 }
 
 /// What the machine's clock shows, in seconds since 1970; 0 for a clock before that.
 pub fn wall_secs() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    clock::wall().secs
+}
+
+/// The machine's clock as a handshake announces it.
+pub fn wall_clock() -> WallClock {
+    let wall = clock::wall();
+    WallClock {
+        secs: wall.secs,
+        quality: match wall.quality {
+            clock::ClockQuality::None => ClockQuality::None,
+            clock::ClockQuality::Estimated => ClockQuality::Estimated,
+            clock::ClockQuality::Synchronised => ClockQuality::Synchronised,
+        },
+    }
 }
 
 /// Sets up and closes a ring, which tells whether this process may use `io_uring` at all.

@@ -58,15 +58,15 @@ opcodes! {
     0x0002 KeepaliveAck "KEEPALIVE_ACK";
     /// Opens the negotiation, Tier 2.
     0x0003 SessionInit "SESSION_INIT";
-    /// Answers SESSION_INIT, Tier 2.
+    /// Answers `SESSION_INIT`, Tier 2.
     0x0004 SessionAck "SESSION_ACK";
     /// Ends a session; unsealed it is only a hint (profile 6.8).
     0x0005 SessionClose "SESSION_CLOSE";
-    /// Confirms SESSION_CLOSE.
+    /// Confirms `SESSION_CLOSE`.
     0x0006 SessionCloseAck "SESSION_CLOSE_ACK";
     /// Resumes a session with a ticket (profile 14.5).
     0x0007 SessionResume "SESSION_RESUME";
-    /// Answers SESSION_RESUME.
+    /// Answers `SESSION_RESUME`.
     0x0008 SessionResumed "SESSION_RESUMED";
     /// First Noise message.
     0x0010 KeyExchangeInit "KEY_EXCHANGE_INIT";
@@ -74,7 +74,7 @@ opcodes! {
     0x0011 KeyExchangeResponse "KEY_EXCHANGE_RESPONSE";
     /// Third Noise message.
     0x0012 KeyExchangeComplete "KEY_EXCHANGE_COMPLETE";
-    /// Key rotation, the draft's "KEY_ROTATE" (profile 14.2).
+    /// Key rotation, the draft's `KEY_ROTATE` (profile 14.2).
     0x0016 SessionRotate "SESSION_ROTATE";
     /// Key material is suspected: erase at once (profile 14.4).
     0x0017 SessionRevoke "SESSION_REVOKE";
@@ -212,7 +212,7 @@ opcodes! {
     0x0635 I2cWriteBlock "I2C_WRITE_BLOCK";
     /// Read data block.
     0x0636 I2cReadBlock "I2C_READ_BLOCK";
-    /// SMBus protocol command.
+    /// `SMBus` protocol command.
     0x0637 I2cSmbusCommand "I2C_SMBUS_COMMAND";
     /// List SPI buses.
     0x0640 SpiBusList "SPI_BUS_LIST";
@@ -288,11 +288,12 @@ impl Opcode {
 
     /// The only tier at which the opcode may stand, where there is only one (profile 6.2 and 17.1).
     pub const fn exact_tier(self) -> Option<Tier> {
-        match self {
-            Self::SessionInit | Self::SessionAck => Some(Tier::T2),
-            Self::SessionRotate | Self::SessionRevoke => Some(Tier::T4),
-            other if other.is_handshake() => Some(Tier::T4),
-            _ => None,
+        if matches!(self, Self::SessionInit | Self::SessionAck) {
+            Some(Tier::T2)
+        } else if self.is_handshake() || matches!(self, Self::SessionRotate | Self::SessionRevoke) {
+            Some(Tier::T4)
+        } else {
+            None
         }
     }
 

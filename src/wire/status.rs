@@ -34,7 +34,7 @@ pub enum StatusClass {
     Success,
     /// 0x10–0x1F: repeating the same request is pointless.
     Permanent,
-    /// Everything else: temporary, treated like INTERNAL_ERROR.
+    /// Everything else: temporary, treated like `INTERNAL_ERROR`.
     Temporary,
 }
 
@@ -113,27 +113,27 @@ pub mod sub {
         };
     }
     subs! {
-        /// BAD_REQUEST: the opcode has no meaning here.
+        /// `BAD_REQUEST`: the opcode has no meaning here.
         UNKNOWN_OP = "unknown-op";
-        /// BAD_REQUEST: the payload does not fit the operation.
+        /// `BAD_REQUEST`: the payload does not fit the operation.
         BAD_PAYLOAD = "bad-payload";
-        /// BAD_REQUEST: a limit of profile 18 would be exceeded.
+        /// `BAD_REQUEST`: a limit of profile 18 would be exceeded.
         LIMIT = "limit";
-        /// BAD_REQUEST: credit was exceeded.
+        /// `BAD_REQUEST`: credit was exceeded.
         FLOW_CONTROL = "flow-control";
-        /// BAD_REQUEST: the stream is not in a state that allows this.
+        /// `BAD_REQUEST`: the stream is not in a state that allows this.
         STREAM_STATE = "stream-state";
-        /// BAD_REQUEST: contradicting fragments.
+        /// `BAD_REQUEST`: contradicting fragments.
         FRAGMENT = "fragment";
-        /// BAD_REQUEST: a compressed payload is wrong or too large.
+        /// `BAD_REQUEST`: a compressed payload is wrong or too large.
         DECOMPRESS = "decompress";
-        /// BAD_REQUEST: a known operation that this node or path does not offer.
+        /// `BAD_REQUEST`: a known operation that this node or path does not offer.
         UNSUPPORTED = "unsupported";
-        /// BAD_REQUEST: the peer did not offer profile 1.
+        /// `BAD_REQUEST`: the peer did not offer profile 1.
         PROFILE_REQUIRED = "profile-required";
-        /// BAD_REQUEST: both clocks are synchronised and disagree.
+        /// `BAD_REQUEST`: both clocks are synchronised and disagree.
         CLOCK_SKEW = "clock-skew";
-        /// BAD_REQUEST: the other session of a simultaneous open is kept.
+        /// `BAD_REQUEST`: the other session of a simultaneous open is kept.
         DUPLICATE = "duplicate";
         /// UNAUTHORIZED: this peer must mix a PSK.
         PSK_REQUIRED = "psk-required";
@@ -159,29 +159,29 @@ pub mod sub {
         REROUTED = "rerouted";
         /// FORBIDDEN: the record exceeds the operation's maximum age.
         TOO_OLD = "too-old";
-        /// NOT_FOUND: no such device, or none that the caller may see.
+        /// `NOT_FOUND`: no such device, or none that the caller may see.
         DEVICE = "device";
-        /// NOT_FOUND: no such stream.
+        /// `NOT_FOUND`: no such stream.
         STREAM = "stream";
-        /// NOT_FOUND: no such route.
+        /// `NOT_FOUND`: no such route.
         ROUTE = "route";
-        /// NOT_FOUND: no such lock.
+        /// `NOT_FOUND`: no such lock.
         LOCK = "lock";
-        /// NOT_FOUND: no such model.
+        /// `NOT_FOUND`: no such model.
         MODEL = "model";
-        /// INVALID_SESSION: the ticket is unknown, used or expired.
+        /// `INVALID_SESSION`: the ticket is unknown, used or expired.
         TICKET = "ticket";
-        /// INVALID_SESSION: no such session.
+        /// `INVALID_SESSION`: no such session.
         SESSION = "session";
-        /// INTERNAL_ERROR: the device answered with an errno (in `detail`).
+        /// `INTERNAL_ERROR`: the device answered with an errno (in `detail`).
         DEVICE_IO = "device-io";
-        /// INTERNAL_ERROR: a fault in this program.
+        /// `INTERNAL_ERROR`: a fault in this program.
         INTERNAL = "internal";
-        /// SERVICE_UNAVAILABLE: try again later.
+        /// `SERVICE_UNAVAILABLE`: try again later.
         BUSY = "busy";
-        /// SERVICE_UNAVAILABLE: the device was unplugged.
+        /// `SERVICE_UNAVAILABLE`: the device was unplugged.
         DEVICE_GONE = "device-gone";
-        /// SERVICE_UNAVAILABLE: the daemon is stopping.
+        /// `SERVICE_UNAVAILABLE`: the daemon is stopping.
         SHUTTING_DOWN = "shutting-down";
         /// TIMEOUT: the operation took too long.
         TIMEOUT = "timeout";

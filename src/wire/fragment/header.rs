@@ -1,4 +1,4 @@
-//! Fragments: pieces of a unit too large for one record (profile 13.1).
+//! The header in front of each piece, and what can be wrong with fragments.
 
 /// Bytes of the fragment header.
 pub const HEADER_LEN: usize = 12;
@@ -35,6 +35,29 @@ pub enum FragmentError {
         /// As announced.
         total: u32,
     },
+    /// The unit would be larger than our `limits.msg`.
+    #[error("a unit of {total} bytes where {limit} are allowed")]
+    TooLarge {
+        /// As announced.
+        total: u32,
+        /// Ours.
+        limit: u32,
+    },
+    /// More unfinished units than [`crate::wire::limits::REASSEMBLIES`] on an ordered path.
+    #[error("too many unfinished units")]
+    TooManyUnits,
+    /// An ordered path delivered a piece that is not the unit's next, or a unit that does not
+    /// ascend.
+    #[error("piece {index} of unit {message_id} is out of order")]
+    Order {
+        /// Of the unit.
+        message_id: u32,
+        /// Of the piece.
+        index: u16,
+    },
+    /// Two pieces disagree on flags, count, total or bytes, or do not add up to the total.
+    #[error("the pieces of unit {0} contradict each other")]
+    Contradiction(u32),
 }
 
 impl Header {
@@ -74,5 +97,51 @@ impl Header {
         out.extend_from_slice(&self.index.to_be_bytes());
         out.extend_from_slice(&self.count.to_be_bytes());
         out.extend_from_slice(&self.total.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: Header = Header {
+        message_id: 0x0102_0304,
+        index: 1,
+        count: 3,
+        total: 112,
+    };
+
+    #[test]
+    fn a_header_survives() {
+        let mut bytes = Vec::new();
+        HEADER.emit(&mut bytes);
+        assert_eq!(bytes, [1, 2, 3, 4, 0, 1, 0, 3, 0, 0, 0, 112]);
+        assert_eq!(Header::parse(&bytes), Err(FragmentError::Empty));
+        bytes.push(9);
+        assert_eq!(Header::parse(&bytes), Ok((HEADER, &[9][..])));
+        assert_eq!(Header::parse(&bytes[..11]), Err(FragmentError::Cut));
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_refused() {
+        for (index, count, total) in [(0, 0, 9), (0, 1, 9), (3, 3, 9), (0, 10, 9)] {
+            let mut bytes = Vec::new();
+            Header {
+                index,
+                count,
+                total,
+                ..HEADER
+            }
+            .emit(&mut bytes);
+            bytes.push(0);
+            assert_eq!(
+                Header::parse(&bytes),
+                Err(FragmentError::Numbers {
+                    index,
+                    count,
+                    total
+                })
+            );
+        }
     }
 }
