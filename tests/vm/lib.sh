@@ -133,15 +133,18 @@ kernel_log() {
 
 # Complaints at any level; error level and above is one by itself.
 KERNEL_COMPLAINTS='WARNING|BUG|Oops|[Ll]ockdep|BOGUS|general protection|unable to handle'
-KERNEL_COMPLAINTS+='|circular locking|suspicious RCU|blocked for more than|stall|soft lockup'
+KERNEL_COMPLAINTS+='|circular locking|suspicious RCU|blocked for more than|rcu.*stall|soft lockup'
 KERNEL_COMPLAINTS+='|refcount_t|use-after-free|scheduling while atomic|Call Trace|UBSAN|KASAN'
 KERNEL_COMPLAINTS+='|vhci_hcd.*(unknown|cannot|fail|error|invalid)|usbip_core.*(fail|error|invalid)'
 KERNEL_COMPLAINTS+='|device descriptor read|not accepting address|unable to enumerate'
 KERNEL_COMPLAINTS+='|I/O error|EXT4-fs (error|warning)|did not claim interface'
 
+# vhci says this of every full-speed device before its first reset (vhci_hub_control()).
+KERNEL_NOISE='vhci_hcd: vhci_device speed not set'
+
 kernel_complaints() {
-    local allowed='^$'
-    [[ ! -s $CASE_DIR/allowed ]] || allowed=$(paste -sd '|' "$CASE_DIR/allowed")
+    local allowed=$KERNEL_NOISE
+    [[ ! -s $CASE_DIR/allowed ]] || allowed+="|$(paste -sd '|' "$CASE_DIR/allowed")"
     kernel_log "$1" |
         grep -E "^[a-z]+ *:(emerg|alert|crit|err) |$KERNEL_COMPLAINTS" |
         grep -vE "$allowed" || true
@@ -177,7 +180,8 @@ on_cli() { ip netns exec cli "$@"; }
 start() {
     local name=$1
     shift
-    "$@" >>"$CASE_DIR/$name.log" 2>&1 </dev/null &
+    # The shell lets its background processes ignore Ctrl-C, which is what `stop` sends.
+    env --default-signal=INT,QUIT "$@" >>"$CASE_DIR/$name.log" 2>&1 </dev/null &
     echo $! >"$CASE_DIR/$name.pid"
 }
 

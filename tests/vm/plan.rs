@@ -37,7 +37,7 @@ const MIB: u64 = 1 << 20;
 /// One of each kind of device, all at one controller; the adapter's far end is a port of the same
 /// guest, so that a script holds both ends of the cable.
 const USB_DEVICES: &[&str] = &[
-    "-device qemu-xhci,id=xhci",
+    "-device qemu-xhci,id=xhci,p2=8,p3=8",
     "-drive if=none,id=stick,format=raw,file={dir}/stick.img",
     "-device usb-storage,bus=xhci.0,drive=stick,serial=LABSTICK1",
     "-chardev socket,id=cable,path={dir}/cable,server=on,wait=off",
