@@ -253,11 +253,14 @@ node_below() {
     echo "/dev/$found"
 }
 
-# Starts usbmon's text trace of the bus that a device is on, into NAME.log.
+# watch_bus NAME DIR: usbmon's text trace of the bus that a device is on, from now on in NAME.log.
 watch_bus() {
-    local bus
-    bus=$(<"$2/busnum")
-    start "$1" cat "/sys/kernel/debug/usb/usbmon/${bus}u"
+    local trace
+    trace=/sys/kernel/debug/usb/usbmon/$(<"$2/busnum")u
+    start "$1" cat "$trace"
+    must_come 10 "the trace of bus ${trace##*/}" has_open "$1" "$trace"
 }
+
+has_open() { readlink "/proc/$(pid_of "$1")/fd/"* | grep -qx "$2"; }
 
 qmp() { echo "QMP $*"; }
