@@ -39,6 +39,12 @@ pub trait Outlet {
     fn reset(&self, status: Status);
 }
 
+/// The length that an operation declares for its answer, in bytes, if it declares one (profile
+/// 11.2); the buses know their payloads.
+pub fn declared_reply(opcode: Opcode, payload: &[u8]) -> Option<u32> {
+    usb::op::declared_reply(opcode, payload)
+}
+
 /// One request on its way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {

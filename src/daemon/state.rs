@@ -118,6 +118,14 @@ impl StateDir {
         files::check_private(&self.path)
     }
 
+    /// Looks whether the directory is there and nobody else's business.
+    ///
+    /// # Errors
+    /// [`StateError::Io`] and [`StateError::Exposed`].
+    pub fn check(&self) -> Result<(), StateError> {
+        files::check_private(&self.path)
+    }
+
     /// Takes the directory's lock and waits for it if somebody else is writing, which is short. The
     /// lock ends with the value.
     ///

@@ -8,4 +8,5 @@ pub mod export;
 pub mod hex;
 pub mod id;
 pub mod name;
+pub mod op;
 pub mod registry;

@@ -319,7 +319,8 @@ pub struct IsoDescriptor {
 }
 
 impl IsoDescriptor {
-    /// Reads the descriptors of a URB whose buffer has `buffer` bytes.
+    /// Reads the descriptors of a URB whose buffer has `buffer` bytes. The two result fields are as
+    /// they came: in a command they are left over from the URB's last use.
     ///
     /// # Errors
     /// [`PduError`] when there are too many, a rest that is no descriptor, or a packet that does not
@@ -338,9 +339,7 @@ impl IsoDescriptor {
             .iter()
             .map(|descriptor| {
                 let [offset, length, actual_length, status] = be_words(descriptor);
-                let inside = offset
-                    .checked_add(length)
-                    .is_some_and(|end| end <= buffer && actual_length <= length);
+                let inside = offset.checked_add(length).is_some_and(|end| end <= buffer);
                 inside
                     .then_some(Self {
                         offset,
@@ -500,7 +499,7 @@ mod tests {
         assert_eq!(parse(40, 60, 60), Ok(-18));
         assert_eq!(parse(41, 60, 0), Err(PduError::IsoBounds));
         assert_eq!(parse(u32::MAX, 2, 0), Err(PduError::IsoBounds));
-        assert_eq!(parse(0, 4, 5), Err(PduError::IsoBounds));
+        assert_eq!(parse(0, 4, u32::MAX), Ok(-18));
         assert_eq!(
             IsoDescriptor::parse_all(&[0; 17], 100),
             Err(PduError::IsoBounds)

@@ -56,35 +56,38 @@ pub(crate) const fn low32(secs: u64) -> u32 {
 /// A clock that started at a known value and follows the monotonic clock ever since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionClock {
-    origin: u32,
+    origin: u64,
     base: Mono,
 }
 
 impl SessionClock {
     /// A clock that shows `origin` at `base`.
-    pub const fn new(origin: u32, base: Mono) -> Self {
+    pub const fn new(origin: u64, base: Mono) -> Self {
         Self { origin, base }
     }
 
     /// Our own clock for a session that starts at `now`.
     pub const fn start(wall: WallClock, now: Mono) -> Self {
-        Self::new(low32(wall.secs), now)
+        Self::new(wall.secs, now)
     }
 
-    /// The timestamp of a message sent at `now`.
+    /// Whole seconds at `now`.
+    const fn secs(&self, now: Mono) -> u64 {
+        self.origin.wrapping_add(now.since(self.base).as_secs())
+    }
+
+    /// The timestamp of a message sent at `now`, modulo 2^32.
     pub const fn timestamp(&self, now: Mono) -> u32 {
-        self.origin
-            .wrapping_add(low32(now.since(self.base).as_secs()))
+        low32(self.secs(now))
     }
 
     /// The value to announce as T0 in a handshake message sent at `now`: the origin while that is
     /// within a second of the header's timestamp, otherwise the timestamp (profile 16.1).
-    pub const fn announced(&self, now: Mono) -> u32 {
-        let timestamp = self.timestamp(now);
-        if timestamp.wrapping_sub(self.origin) <= 1 {
+    pub const fn announced(&self, now: Mono) -> u64 {
+        if now.since(self.base).as_secs() <= 1 {
             self.origin
         } else {
-            timestamp
+            self.secs(now)
         }
     }
 
@@ -128,7 +131,7 @@ mod tests {
 
     #[test]
     fn timestamps_wrap_without_a_gap() {
-        let clock = SessionClock::new(u32::MAX, Mono::ZERO);
+        let clock = SessionClock::new(u64::from(u32::MAX), Mono::ZERO);
         assert_eq!(clock.timestamp(Mono::from_secs(2)), 1);
         assert!(clock.accepts(Mono::from_secs(2), u32::MAX - 10));
         assert_eq!(clock.age(Mono::from_secs(2), u32::MAX), 2);
@@ -141,7 +144,7 @@ mod tests {
         let clock = SessionClock::new(100, Mono::ZERO);
         for secs in 0..60 {
             let now = Mono::from_secs(secs);
-            assert!(clock.timestamp(now) - clock.announced(now) <= 1);
+            assert!(u64::from(clock.timestamp(now)) - clock.announced(now) <= 1);
         }
     }
 }

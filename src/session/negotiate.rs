@@ -31,7 +31,7 @@ pub mod capability {
 const COMPRESSORS: [u64; 2] = [capability::LZ4, capability::ZSTD];
 const MANDATORY: [u64; 2] = [capability::CHACHA20, capability::FRAGMENTATION];
 
-/// Payload of SESSION_INIT (draft 7.1, profile 6.3).
+/// Payload of `SESSION_INIT` (draft 7.1, profile 6.3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionInit {
     /// Fresh random bytes.
@@ -53,7 +53,7 @@ pub struct SessionInit {
     pub profile: Vec<u64>,
 }
 
-/// Payload of SESSION_ACK (draft 7.2, profile 6.3).
+/// Payload of `SESSION_ACK` (draft 7.2, profile 6.3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionAck {
     /// The new session's id.
@@ -82,8 +82,11 @@ pub fn select(offered: &[u64], supported: &[u64]) -> Option<Vec<u64>> {
         return None;
     }
     let common = |number: &&u64| supported.contains(number) && **number != capability::AES256GCM;
-    let compressor =
-        offered.iter().filter(common).find(|number| COMPRESSORS.contains(number)).copied();
+    let compressor = offered
+        .iter()
+        .filter(common)
+        .find(|number| COMPRESSORS.contains(number))
+        .copied();
     let mut selected: Vec<u64> = offered
         .iter()
         .filter(common)
@@ -92,7 +95,10 @@ pub fn select(offered: &[u64], supported: &[u64]) -> Option<Vec<u64>> {
         .collect();
     selected.sort_unstable();
     selected.dedup();
-    MANDATORY.iter().all(|number| selected.contains(number)).then_some(selected)
+    MANDATORY
+        .iter()
+        .all(|number| selected.contains(number))
+        .then_some(selected)
 }
 
 /// A tier that a session may be limited to: 3, 4 or 5 (profile 6.2).
@@ -137,6 +143,9 @@ mod tests {
 
     #[test]
     fn sessions_have_tier_three_four_or_five() {
-        assert_eq!([2, 3, 5, 6].map(session_tier), [None, Some(Tier::T3), Some(Tier::T5), None]);
+        assert_eq!(
+            [2, 3, 5, 6].map(session_tier),
+            [None, Some(Tier::T3), Some(Tier::T5), None]
+        );
     }
 }

@@ -12,7 +12,7 @@ use super::identity::NodeKey;
 use super::psk::Psk;
 use super::schedule::{self, Secret};
 
-/// Bytes by which a Noise message of XX, XXpsk3 or NNpsk0 is longer than its payload at most: an
+/// Bytes by which a Noise message of XX, `XXpsk3` or `NNpsk0` is longer than its payload at most: an
 /// ephemeral, an encrypted static key and two tags.
 const OVERHEAD: usize = 32 + 48 + 16;
 
@@ -39,7 +39,7 @@ pub enum Side {
 }
 
 impl Noise {
-    /// XX without a PSK, XXpsk3 with one (profile 6.4).
+    /// XX without a PSK, `XXpsk3` with one (profile 6.4).
     ///
     /// # Errors
     /// [`NoiseError::State`] never in practice.
@@ -55,12 +55,15 @@ impl Noise {
                 builder.prologue(prologue)?.local_private_key(&*private)
             }),
             Some(psk) => Self::build("Noise_XXpsk3_25519_ChaChaPoly_SHA256", side, |builder| {
-                builder.prologue(prologue)?.local_private_key(&*private)?.psk(3, &psk.secret().0)
+                builder
+                    .prologue(prologue)?
+                    .local_private_key(&*private)?
+                    .psk(3, &psk.secret().0)
             }),
         }
     }
 
-    /// NNpsk0 for a resumption (profile 14.5).
+    /// `NNpsk0` for a resumption (profile 14.5).
     ///
     /// # Errors
     /// [`NoiseError::State`] never in practice.
@@ -76,13 +79,17 @@ impl Noise {
         configure: impl FnOnce(snow::Builder<'a>) -> Result<snow::Builder<'a>, snow::Error>,
     ) -> Result<Self, NoiseError> {
         let params = name.parse().map_err(|_| NoiseError::State)?;
-        let (Side::Initiator(ephemeral) | Side::Responder(ephemeral)) = &side;
-        let resolver = Box::new(Resolver { ephemeral: ephemeral.clone() });
+        let (initiates, ephemeral) = match side {
+            Side::Initiator(ephemeral) => (true, ephemeral),
+            Side::Responder(ephemeral) => (false, ephemeral),
+        };
+        let resolver = Box::new(Resolver { ephemeral });
         let builder = configure(snow::Builder::with_resolver(params, resolver))
             .map_err(|_| NoiseError::State)?;
-        let state = match side {
-            Side::Initiator(_) => builder.build_initiator(),
-            Side::Responder(_) => builder.build_responder(),
+        let state = if initiates {
+            builder.build_initiator()
+        } else {
+            builder.build_responder()
         };
         state.map(Self).map_err(|_| NoiseError::State)
     }
@@ -93,7 +100,10 @@ impl Noise {
     /// [`NoiseError`] when it is not our turn, the payload too long or the peer's key of low order.
     pub fn write(&mut self, payload: &[u8]) -> Result<Vec<u8>, NoiseError> {
         let mut message = vec![0; payload.len() + OVERHEAD];
-        let length = self.0.write_message(payload, &mut message).map_err(|error| sort(&error))?;
+        let length = self
+            .0
+            .write_message(payload, &mut message)
+            .map_err(|error| sort(&error))?;
         message.truncate(length);
         Ok(message)
     }
@@ -104,7 +114,10 @@ impl Noise {
     /// [`NoiseError`] when it does not authenticate or it is not the peer's turn.
     pub fn read(&mut self, message: &[u8]) -> Result<Vec<u8>, NoiseError> {
         let mut payload = vec![0; message.len()];
-        let length = self.0.read_message(message, &mut payload).map_err(|error| sort(&error))?;
+        let length = self
+            .0
+            .read_message(message, &mut payload)
+            .map_err(|error| sort(&error))?;
         payload.truncate(length);
         Ok(payload)
     }
@@ -225,7 +238,9 @@ impl Dh for X25519 {
     fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
         let public = public.first_chunk().ok_or(snow::Error::Dh)?;
         let shared = schedule::x25519(&self.private, public).ok_or(snow::Error::Dh)?;
-        out.get_mut(..32).ok_or(snow::Error::Dh)?.copy_from_slice(&shared.0);
+        out.get_mut(..32)
+            .ok_or(snow::Error::Dh)?
+            .copy_from_slice(&shared.0);
         Ok(())
     }
 }

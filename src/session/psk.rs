@@ -32,7 +32,7 @@ impl Psk {
         Self(Secret(bytes))
     }
 
-    /// The bytes, for storage or for handing out in an ENROL or FAMILY_UPDATE answer.
+    /// The bytes, for storage or for handing out in an ENROL or `FAMILY_UPDATE` answer.
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.0.0)
     }

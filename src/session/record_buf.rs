@@ -3,7 +3,7 @@
 
 use core::ops::Range;
 
-use super::form::Form;
+use crate::wire::flags::Tier;
 
 /// Room in front of the plaintext: the length of TCP and the longest header (profile 3.5, 15.2).
 pub const HEADROOM: usize = LENGTH + 64;
@@ -102,27 +102,20 @@ impl RecordBuf {
 
     /// Header and plaintext of a message to be sealed in place; `None` when it is sealed already or
     /// the room for the header is gone.
-    pub(crate) fn parts(&mut self, form: Form) -> Option<(&mut [u8], &mut [u8])> {
-        if self.message.is_some() {
+    pub(crate) fn parts(&mut self, tier: Tier) -> Option<(&mut [u8], &mut [u8])> {
+        if self.message.is_some() || tier < Tier::T3 {
             return None;
         }
         let (room, plaintext) = self.bytes.split_at_mut_checked(HEADROOM)?;
-        Some((room.get_mut(HEADROOM - form.header_len()..)?, plaintext))
+        Some((room.get_mut(HEADROOM - tier.header_len()..)?, plaintext))
     }
 
     /// Appends tag and trailer and fixes the length in front.
-    pub(crate) fn complete(&mut self, form: Form, tail: &[&[u8]]) {
+    pub(crate) fn complete(&mut self, tier: Tier, tail: &[&[u8]]) {
         for part in tail {
             self.bytes.extend_from_slice(part);
         }
-        self.finish(HEADROOM - form.header_len());
-    }
-
-    /// Everything from the first header byte on.
-    pub(crate) fn from_header(&self, form: Form) -> &[u8] {
-        self.bytes
-            .get(HEADROOM - form.header_len()..)
-            .unwrap_or_default()
+        self.finish(HEADROOM - tier.header_len());
     }
 
     fn finish(&mut self, start: usize) {
@@ -154,11 +147,11 @@ mod tests {
     fn a_buffer_without_its_headroom_cannot_be_sealed() {
         let mut buf = RecordBuf::with_capacity(10);
         buf.plaintext().clear();
-        assert!(buf.parts(Form::T3).is_none());
+        assert!(buf.parts(Tier::T3).is_none());
         assert_eq!(buf.len(), 0);
         buf.clear();
         buf.extend_from_slice(b"xy");
         assert_eq!(buf.len(), 2);
-        assert!(buf.parts(Form::T5).is_some());
+        assert!(buf.parts(Tier::T5).is_some());
     }
 }

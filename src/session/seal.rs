@@ -2,14 +2,14 @@
 
 use core::fmt;
 
-use ring::{aead, hmac};
+use ring::aead;
 
-use super::form::Form;
 use super::keys::DirectionKeys;
-use super::nonce::{self, COUNTER_LIMIT, WireCounter};
+use super::nonce::{self, COUNTER_LIMIT};
 use super::record_buf::RecordBuf;
 use super::schedule::{Direction, Traffic};
-use crate::wire::flags::{Flags, Tier};
+use crate::wire::flags::{Flags, TAG_LEN, Tier};
+use crate::wire::header::{PREFIX_LEN, Prefix};
 use crate::wire::opcode::Opcode;
 
 /// Why a message was not sealed. Nothing has been consumed then, not even a counter.
@@ -18,6 +18,9 @@ pub enum SealError {
     /// The session is closing or closed.
     #[error("the session is closed")]
     Closed,
+    /// Core messages are the session's own (profile 9.1).
+    #[error("{0} is sealed by the session itself")]
+    Core(Opcode),
     /// The tier is not one of a sealed message, or above the session's.
     #[error("{tier} is not allowed in a session limited to {selected}")]
     Tier {
@@ -66,7 +69,13 @@ impl Sealer {
     /// The sender of `direction`; `public` is the sender's ephemeral of this epoch.
     pub fn new(traffic: &Traffic, direction: Direction, sid: u16, public: [u8; 32]) -> Self {
         let keys = DirectionKeys::new(traffic, direction);
-        Self { keys, sid, key_id: traffic.key_id(), public, next: 0 }
+        Self {
+            keys,
+            sid,
+            key_id: traffic.key_id(),
+            public,
+            next: 0,
+        }
     }
 
     /// The counter of the next message.
@@ -85,7 +94,7 @@ impl Sealer {
     }
 
     /// Seals the plaintext in `buf` under the next counter. `rotating` replaces the public key in
-    /// the header (SESSION_ROTATE, profile 14.2).
+    /// the header (`SESSION_ROTATE`, profile 14.2).
     ///
     /// # Errors
     /// [`SealError`]; the counter is only consumed on success.
@@ -96,60 +105,55 @@ impl Sealer {
         buf: &mut RecordBuf,
     ) -> Result<(), SealError> {
         let tier = heading.flags.tier;
-        let form = Form::of(tier).ok_or(SealError::Tier { tier, selected: tier })?;
         if self.next >= COUNTER_LIMIT {
             return Err(SealError::Exhausted);
         }
-        let random32 = self.keys.random32;
-        let wire = nonce::to_wire(self.next, random32);
-        let nonce = nonce::aead_nonce(heading.timestamp, random32, self.next);
-        let (room, plaintext) = buf.parts(form).ok_or(SealError::Buffer)?;
-        self.write_header(form, heading, wire, rotating, room);
-        let aad = &room[..form.aad_len()];
+        let (room, plaintext) = buf.parts(tier).ok_or(SealError::Buffer)?;
+        let (aad, tag_room) = room
+            .split_at_mut_checked(tier.aad_len())
+            .ok_or(SealError::Buffer)?;
+        self.write_header(heading, rotating, aad);
+        let nonce = nonce::aead_nonce(heading.timestamp, self.keys.random32, self.next);
+        let nonce = aead::Nonce::assume_unique_for_key(nonce);
         let tag = self
             .keys
             .aead
-            .seal_in_place_separate_tag(
-                aead::Nonce::assume_unique_for_key(nonce),
-                aead::Aad::from(aad),
-                plaintext,
-            )
+            .seal_in_place_separate_tag(nonce, aead::Aad::from(&*aad), plaintext)
             .map_err(|_| SealError::Buffer)?;
-        let tag = tag.as_ref();
-        let trailer = self.trailer(form, aad, tag, plaintext);
-        let trailer = &trailer.as_ref()[..form.trailer_len()];
-        match form {
-            Form::T3 | Form::T4 => buf.complete(form, &[tag, trailer]),
-            Form::T5 => {
-                room[form.aad_len()..].copy_from_slice(tag);
-                buf.complete(form, &[trailer]);
-            }
+        let trailer = self.keys.trailer(tier, aad, tag.as_ref(), plaintext);
+        let trailer = trailer
+            .as_ref()
+            .get(..tier.trailer_len())
+            .unwrap_or_default();
+        if tag_room.len() == TAG_LEN {
+            tag_room.copy_from_slice(tag.as_ref());
+            buf.complete(tier, &[trailer]);
+        } else {
+            buf.complete(tier, &[tag.as_ref(), trailer]);
         }
         self.next += 1;
         Ok(())
     }
 
-    fn write_header(
-        &self,
-        form: Form,
-        heading: Heading,
-        wire: WireCounter,
-        rotating: Option<&[u8; 32]>,
-        room: &mut [u8],
-    ) {
-        let [high, low] = heading.opcode.to_u16().to_be_bytes();
-        room[..4].copy_from_slice(&[heading.flags.to_u8(), high, low, wire.sequence]);
-        room[4..6].copy_from_slice(&self.sid.to_be_bytes());
-        room[6..10].copy_from_slice(&heading.timestamp.to_be_bytes());
-        room[10..12].copy_from_slice(&wire.nonce.to_be_bytes());
-        if form != Form::T3 {
-            room[12..16].copy_from_slice(&self.key_id.to_be_bytes());
-            room[16..48].copy_from_slice(rotating.unwrap_or(&self.public));
-        }
-    }
-
-    fn trailer(&self, form: Form, aad: &[u8], tag: &[u8], ciphertext: &[u8]) -> hmac::Tag {
-        self.keys.trailer(form, aad, tag, ciphertext)
+    /// Writes everything but the tag of Tier 5.
+    fn write_header(&self, heading: Heading, rotating: Option<&[u8; 32]>, aad: &mut [u8]) {
+        let wire = nonce::to_wire(self.next, self.keys.random32);
+        let prefix = Prefix {
+            flags: heading.flags,
+            opcode: heading.opcode,
+            sequence: wire.sequence,
+            session_id: self.sid,
+            timestamp: heading.timestamp,
+            nonce: wire.nonce,
+        };
+        let public = rotating.unwrap_or(&self.public);
+        let fields = prefix
+            .to_bytes()
+            .into_iter()
+            .chain(self.key_id.to_be_bytes())
+            .chain(*public);
+        debug_assert!(aad.len() == PREFIX_LEN || aad.len() == PREFIX_LEN + 36);
+        aad.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
     }
 }
 

@@ -52,7 +52,7 @@ struct Connection {
 /// Makes a path of a socket that tokio has connected.
 fn path(stream: tokio::net::TcpStream, peer: SocketAddr) -> io::Result<Path> {
     let stream = stream.into_std()?;
-    // On a non-blocking socket the ring returns EAGAIN instead of waiting.
+    // Whether the ring waits on a non-blocking socket depends on the operation and the kernel.
     stream.set_nonblocking(false)?;
     let socket = SockRef::from(&stream);
     socket.set_tcp_nodelay(true)?;

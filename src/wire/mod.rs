@@ -5,7 +5,10 @@
 #![forbid(unsafe_code)]
 
 pub mod class;
+pub mod compress;
 pub mod crc16;
+pub mod direct;
+pub mod error;
 pub mod flags;
 pub mod fragment;
 pub mod frame;

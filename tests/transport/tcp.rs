@@ -222,7 +222,7 @@ fn dropping_a_path_with_a_pending_read_closes_its_socket() {
     });
 }
 
-/// True while a process holds the socket with these ports: it has an inode then (proc_net_tcp).
+/// True while a process holds the socket with these ports: it has an inode then (`/proc/net/tcp`).
 fn is_open(local: u16, remote: u16) -> bool {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     table.lines().skip(1).any(|line| {

@@ -17,6 +17,7 @@ pub use request::{
 };
 pub use transfer::{
     BulkTransfer, ControlTransfer, InterruptTransfer, Setup, TransferFlags, TransferReply,
+    declared_reply,
 };
 
 use core::fmt;

@@ -210,13 +210,14 @@ fn may_ask(peer: UCred) -> bool {
     let Ok(Some(group)) = Group::from_name(GROUP) else {
         return false;
     };
-    if Gid::from_raw(peer.gid()) == group.gid {
-        return true;
-    }
-    match User::from_uid(uid) {
-        Ok(Some(user)) => user.gid == group.gid || group.mem.contains(&user.name),
-        Ok(None) | Err(_) => false,
-    }
+    let user = User::from_uid(uid).ok().flatten();
+    is_in(&group, Gid::from_raw(peer.gid()), user.as_ref())
+}
+
+/// The credentials of a socket name only the primary group; the others come from the database.
+fn is_in(group: &Group, primary: Gid, user: Option<&User>) -> bool {
+    primary == group.gid
+        || user.is_some_and(|user| user.gid == group.gid || group.mem.contains(&user.name))
 }
 
 async fn converse(stream: UnixStream, handler: &impl ControlHandler) {
@@ -330,5 +331,34 @@ async fn read_line(read: &mut BufReader<OwnedReadHalf>, max: u64) -> io::Result<
         Ok(None)
     } else {
         Err(io::ErrorKind::InvalidData.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_known_by_primary_group_or_by_the_group_s_list() {
+        let group = Group {
+            name: GROUP.to_owned(),
+            passwd: std::ffi::CString::default(),
+            gid: Gid::from_raw(990),
+            mem: vec!["ann".to_owned()],
+        };
+        let Ok(Some(root)) = User::from_uid(Uid::from_raw(0)) else {
+            panic!("every system has a root");
+        };
+        let user = |name: &str, gid| User {
+            name: name.to_owned(),
+            gid: Gid::from_raw(gid),
+            ..root.clone()
+        };
+        let (own, other) = (Gid::from_raw(990), Gid::from_raw(100));
+        assert!(is_in(&group, own, None));
+        assert!(is_in(&group, other, Some(&user("ann", 100))));
+        assert!(is_in(&group, other, Some(&user("bob", 990))));
+        assert!(!is_in(&group, other, Some(&user("bob", 100))));
+        assert!(!is_in(&group, other, None));
     }
 }

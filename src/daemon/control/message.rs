@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::acl::{Entry, Mode};
+use crate::device::acl::Mode;
 
 /// The version of these messages; a daemon refuses a request of another one.
 pub const VERSION: u32 = 1;
@@ -190,7 +190,7 @@ pub enum Reply {
     /// To [`Request::Unexport`].
     Unexported(Unexported),
     /// To the access list requests.
-    Acl(Vec<Entry>),
+    Acl(Vec<AclLine>),
     /// To [`Request::Members`].
     Members(Vec<MemberInfo>),
     /// To [`Request::Invite`].
@@ -411,6 +411,26 @@ pub struct AttachedDevice {
     pub age: u64,
     /// Device nodes that appeared for it, as far as known: `/dev/sdb`, `/dev/ttyUSB0`.
     pub files: Vec<String>,
+}
+
+/// One access entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AclLine {
+    /// Device, or pattern ending in `*`.
+    pub device: String,
+    /// `node:ID`, `role:NAME` or `family:ID`.
+    pub subject: String,
+    /// The node's name, when the subject is a known node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it grants.
+    pub mode: Mode,
+    /// Only for these opcodes, both ends included; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ops: Vec<(u16, u16)>,
+    /// End of validity, seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
 }
 
 /// To [`Request::Export`].

@@ -113,7 +113,7 @@ const _: () = {
     assert!(size_of::<GetDriver>() == 260);
     assert!(size_of::<DisconnectClaim>() == 264);
     // The packet descriptors start right behind the header, so it must need no padding for them.
-    assert!(size_of::<RawUrb>() % align_of::<IsoPacket>() == 0);
+    assert!(size_of::<RawUrb>().is_multiple_of(align_of::<IsoPacket>()));
 };
 
 /// `USBDEVFS_CONNECT`, the inner code of [`driver_ioctl`].

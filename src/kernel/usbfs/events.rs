@@ -30,14 +30,11 @@ impl Events {
     /// Ready when a transfer finished, or the device went away, since it was last ready. Reap
     /// until there is nothing before the next call: what is left over is not told again.
     pub fn poll_completed(&self, context: &mut Context<'_>) -> Poll<()> {
-        match self.fd.poll_write_ready(context) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(mut guard)) => {
-                guard.clear_ready();
-                Poll::Ready(())
-            }
-            // Only while the runtime shuts down.
-            Poll::Ready(Err(_)) => Poll::Pending,
-        }
+        // An error comes only while the runtime shuts down.
+        let Poll::Ready(Ok(mut guard)) = self.fd.poll_write_ready(context) else {
+            return Poll::Pending;
+        };
+        guard.clear_ready();
+        Poll::Ready(())
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::path;
@@ -14,6 +15,8 @@ use crate::transport::{Path, TransportError};
 
 /// Connections that the kernel holds for us while we are busy.
 const BACKLOG: i32 = 128;
+/// At most one log line of a kind in this time.
+const SILENCE: Duration = Duration::from_secs(60);
 /// How long to wait for a free file descriptor, first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -21,8 +24,8 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 pub struct Listener {
     socket: TcpListener,
     gate: HalfOpen,
-    starved: bool,
-    refusing: bool,
+    starved: Complaint,
+    refused: Complaint,
 }
 
 /// A connection whose peer is not authenticated yet.
@@ -45,8 +48,8 @@ impl Listener {
         Ok(Self {
             socket: listen(address).map_err(TransportError::io("listening"))?,
             gate,
-            starved: false,
-            refusing: false,
+            starved: Complaint::default(),
+            refused: Complaint::default(),
         })
     }
 
@@ -61,13 +64,12 @@ impl Listener {
     }
 
     /// The next connection that has a place. Without file descriptors or memory it waits and tries
-    /// again, logged once. Dropping the future loses no connection.
+    /// again. Dropping the future loses no connection.
     pub async fn accept(&mut self) -> Accepted {
         let mut pause = BACK_OFF.0;
         loop {
             match self.socket.accept().await {
                 Ok((stream, source)) => {
-                    self.starved = false;
                     pause = BACK_OFF.0;
                     if let Some(accepted) = self.admit(stream, source) {
                         return accepted;
@@ -77,9 +79,8 @@ impl Listener {
                     debug!(%error, "a connection was gone before it was accepted");
                 }
                 Err(error) => {
-                    if !self.starved {
-                        warn!(%error, "cannot accept connections, trying again");
-                        self.starved = true;
+                    if let Some(unsaid) = self.starved.raise() {
+                        warn!(%error, unsaid, "cannot accept connections, trying again");
                     }
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(BACK_OFF.1);
@@ -91,13 +92,11 @@ impl Listener {
     fn admit(&mut self, stream: TcpStream, source: SocketAddr) -> Option<Accepted> {
         let source = SocketAddr::new(source.ip().to_canonical(), source.port());
         let Some(place) = self.gate.admit(source.ip()) else {
-            if !self.refusing {
-                warn!(%source, "too many unauthenticated connections, refusing more");
-                self.refusing = true;
+            if let Some(unsaid) = self.refused.raise() {
+                warn!(%source, unsaid, "too many unauthenticated connections, refused one more");
             }
             return None;
         };
-        self.refusing = false;
         match path(stream, source) {
             Ok(path) => Some(Accepted {
                 path,
@@ -109,6 +108,26 @@ impl Listener {
                 None
             }
         }
+    }
+}
+
+/// Something that strangers can cause as often as they like and that is logged once in a while.
+#[derive(Default)]
+struct Complaint {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complaint {
+    /// How many were not logged since the last one that was, when this one is to be logged.
+    fn raise(&mut self) -> Option<u64> {
+        let now = Instant::now();
+        if self.last.is_some_and(|last| now < last + SILENCE) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
     }
 }
 
@@ -145,4 +164,21 @@ fn is_of_one_connection(error: &io::Error) -> bool {
                 | libc::EINTR
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_logged_once_a_minute_with_its_count() {
+        let mut complaint = Complaint::default();
+        assert_eq!(complaint.raise(), Some(0));
+        for _ in 0..1000 {
+            assert_eq!(complaint.raise(), None);
+        }
+        tokio::time::advance(SILENCE).await;
+        assert_eq!(complaint.raise(), Some(1000));
+        assert_eq!(complaint.raise(), None);
+    }
 }

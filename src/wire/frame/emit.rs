@@ -1,6 +1,6 @@
 //! Writing frames.
 
-use super::{Body, FIN, Frame, FrameHead, MAX_ID, MORE, SSEQ};
+use super::{Body, Frame, FrameHead, MAX_ID, mark};
 use crate::wire::flags::{Flags, Tier};
 use crate::wire::varint;
 
@@ -64,8 +64,8 @@ impl FrameHead {
     /// Ids above [`MAX_ID`] are capped to it.
     pub fn emit_unit_head(&self, out: &mut Vec<u8>) {
         let marks = match self.body {
-            Body::Data { fin: true } => FIN,
-            Body::Response { more: true, .. } => MORE,
+            Body::Data { fin: true } => mark::FIN,
+            Body::Response { more: true, .. } => mark::MORE,
             Body::Data { .. }
             | Body::Request { .. }
             | Body::Response { .. }
@@ -76,7 +76,7 @@ impl FrameHead {
             | Body::Pad
             | Body::Ignored { .. } => 0,
         };
-        let marks = marks | if self.sseq.is_some() { SSEQ } else { 0 };
+        let marks = marks | if self.sseq.is_some() { mark::SSEQ } else { 0 };
         out.push((self.body.kind().to_nibble() << 4) | marks);
         write_id(out, self.stream);
         if let Some(sseq) = self.sseq {

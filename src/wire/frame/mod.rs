@@ -13,16 +13,23 @@ pub use emit::OpenFrame;
 use super::flags::{Flags, FlagsError, Tier};
 use super::fragment::{self, FragmentError};
 use super::opcode::Opcode;
-use super::status::Status;
+use super::status::{Status, sub};
 use super::varint;
 
 /// Streams and correlation ids are below 2^30 (profile 9.2).
 pub const MAX_ID: u32 = (1 << 30) - 1;
 
-const MORE: u8 = 0x1;
-const FIN: u8 = 0x2;
-const SSEQ: u8 = 0x4;
-const ZERO: u8 = 0x8;
+/// The low nibble of a frame's Kind byte (profile 9.3).
+pub mod mark {
+    /// RESPONSE: another one follows.
+    pub const MORE: u8 = 0x1;
+    /// DATA: the last one in this direction.
+    pub const FIN: u8 = 0x2;
+    /// The frame's number on its stream follows.
+    pub const SSEQ: u8 = 0x4;
+    /// Reserved, zero.
+    pub const ZERO: u8 = 0x8;
+}
 
 /// The high nibble of a frame's Kind byte (profile 9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -247,6 +254,27 @@ pub enum FrameError {
     Fragment(#[from] FragmentError),
 }
 
+impl FrameError {
+    /// The sub-code of 0x10 `BAD_REQUEST` with which the session is closed (profile 10.3).
+    pub const fn sub(&self) -> &'static str {
+        match self {
+            Self::Fragment(_) => sub::FRAGMENT,
+            Self::TooMany(_) => sub::LIMIT,
+            Self::Empty
+            | Self::Beyond
+            | Self::Short(_)
+            | Self::Flags(_)
+            | Self::Tier(_)
+            | Self::Relay
+            | Self::Kind(_)
+            | Self::KindFlag
+            | Self::Cut
+            | Self::Stream(_)
+            | Self::Corr(_) => sub::BAD_PAYLOAD,
+        }
+    }
+}
+
 /// The frames of a record's plaintext, at most `max` of them ([`super::limits::FRAMES_PER_RECORD`]).
 /// After the first error the iterator ends.
 pub const fn frames(plaintext: &[u8], max: usize) -> Frames<'_> {
@@ -345,14 +373,14 @@ pub fn parse_unit(flags: Flags, unit: &[u8]) -> Result<Frame<'_>, FrameError> {
             }),
         };
     }
-    if marks & ZERO != 0 {
+    if marks & mark::ZERO != 0 {
         return Err(FrameError::KindFlag);
     }
     if flags.encrypted && kind != Kind::Data {
         return Err(FrameError::Relay);
     }
     let stream = fields.id(FrameError::Stream)?;
-    let sseq = match marks & SSEQ {
+    let sseq = match marks & mark::SSEQ {
         0 => None,
         _ => Some(fields.varint()?),
     };
@@ -410,7 +438,7 @@ impl Fields<'_> {
     fn body(&mut self, kind: Kind, marks: u8) -> Result<Body, FrameError> {
         Ok(match kind {
             Kind::Data => Body::Data {
-                fin: marks & FIN != 0,
+                fin: marks & mark::FIN != 0,
             },
             Kind::Request => Body::Request {
                 opcode: self.opcode()?,
@@ -419,7 +447,7 @@ impl Fields<'_> {
             Kind::Response => Body::Response {
                 corr: self.corr()?,
                 status: self.status()?,
-                more: marks & MORE != 0,
+                more: marks & mark::MORE != 0,
             },
             Kind::Event => Body::Event {
                 opcode: self.opcode()?,

@@ -9,10 +9,12 @@ mod check;
 mod de;
 mod head;
 mod reader;
+mod value;
 mod writer;
 
 pub use check::{Rules, check};
 pub use reader::Reader;
+pub use value::Value;
 pub use writer::Writer;
 
 use serde::{Deserialize, Serialize};

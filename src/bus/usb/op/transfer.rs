@@ -4,6 +4,7 @@ use core::ops::Range;
 
 use super::{EndpointAddress, OpError, check_data, read_len};
 use crate::wire::msgpack::{Reader, Writer};
+use crate::wire::opcode::Opcode;
 
 /// `flags` of a transfer: 1 short-not-ok, 2 zero-packet (profile 19.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -250,6 +251,27 @@ impl InterruptTransfer {
         check_data(transfer.ep.is_in(), transfer.len, data)?;
         Ok((transfer, data))
     }
+}
+
+/// The `len` of an IN transfer, 0 of an OUT transfer, `None` for any other operation and for what
+/// cannot be read: what the operation declares as the length of its answer (profile 11.2).
+pub fn declared_reply(opcode: Opcode, payload: &[u8]) -> Option<u32> {
+    let (input, len) = match opcode {
+        Opcode::UsbControlTransfer => {
+            let (transfer, _) = ControlTransfer::decode(payload).ok()?;
+            (transfer.setup.is_in(), transfer.len)
+        }
+        Opcode::UsbBulkTransfer => {
+            let (transfer, _) = BulkTransfer::decode(payload).ok()?;
+            (transfer.ep.is_in(), transfer.len)
+        }
+        Opcode::UsbInterruptTransfer => {
+            let (transfer, _) = InterruptTransfer::decode(payload).ok()?;
+            (transfer.ep.is_in(), transfer.len)
+        }
+        _ => return None,
+    };
+    Some(if input { len } else { 0 })
 }
 
 /// `[status int, actual, data bin]`: what became of a control, bulk or interrupt transfer.
