@@ -1,5 +1,6 @@
-//! The running programs: configuration, stored state, the control socket, logging.
+//! The running programs: configuration, stored state, the control socket, logging, sessions.
 
+mod addresses;
 pub mod admin;
 pub mod client;
 pub mod config;
@@ -8,7 +9,9 @@ pub mod enrol;
 pub mod handshake;
 pub mod logging;
 pub mod node;
+mod notify;
 pub mod peer;
 pub mod serve;
+mod signals;
 pub mod state;
 pub mod system;

@@ -8,6 +8,7 @@ mod control;
 mod devices;
 mod dispatch;
 mod family;
+mod invite;
 mod sessions;
 mod usb;
 
@@ -66,6 +67,8 @@ struct Entry {
     peer: Peer,
     since: Mono,
     tier: u8,
+    /// The Key ID of the token that it came with, if it came to enrol.
+    enrol_key: Option<u32>,
 }
 
 /// One device in use by a peer.

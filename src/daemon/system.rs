@@ -40,11 +40,3 @@ pub fn wall_clock() -> WallClock {
 pub fn try_io_uring() -> std::io::Result<()> {
     tokio_uring::Runtime::new(tokio_uring::builder().entries(2)).map(drop)
 }
-
-/// Sets up and closes a ring, which tells whether this process may use `io_uring` at all.
-///
-/// # Errors
-/// The kernel's refusal: `EPERM` where it is disabled or filtered, `ENOSYS` where it is absent.
-pub fn try_io_uring() -> std::io::Result<()> {
-    tokio_uring::Runtime::new(tokio_uring::builder().entries(2)).map(drop)
-}

@@ -1,8 +1,10 @@
 //! Payloads of the `DEVICE_*` operations (profile 19.2).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::wire::msgpack::{self, DecodeError, EncodeError};
+use crate::wire::msgpack::{self, DecodeError, EncodeError, Value};
 
 /// The most devices in one answer; `more` tells where to go on.
 pub const PAGE: usize = 256;
@@ -44,6 +46,34 @@ pub struct Brief {
     /// Node-id of the one that uses it.
     #[serde(default, with = "serde_bytes", skip_serializing_if = "Option::is_none")]
     pub owner: Option<[u8; 16]>,
+}
+
+/// Answer of `DEVICE_INFO`: the short form and its properties.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Info {
+    /// As in [`Brief`].
+    pub dev: String,
+    /// As in [`Brief`].
+    pub class: String,
+    /// As in [`Brief`].
+    pub name: String,
+    /// As in [`Brief`].
+    pub state: u8,
+    /// As in [`Brief`].
+    pub mode: u8,
+    /// As in [`Brief`].
+    #[serde(default, with = "serde_bytes", skip_serializing_if = "Option::is_none")]
+    pub owner: Option<[u8; 16]>,
+    /// What else is known, by bus: `vid`, `pid`, `port`, `serial` for USB.
+    pub props: BTreeMap<String, Value>,
+}
+
+impl Info {
+    /// The long form of `brief`.
+    pub fn new(brief: Brief, props: BTreeMap<String, Value>) -> Self {
+        let Brief { dev, class, name, state, mode, owner } = brief;
+        Self { dev, class, name, state, mode, owner, props }
+    }
 }
 
 /// Answer of `DEVICE_LIST`.

@@ -1,6 +1,6 @@
 //! What is plugged in, and what of it a peer may see and keep.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use super::dispatch::{Answer, bad_payload, internal};
@@ -12,7 +12,7 @@ use crate::bus::usb::server::entry;
 use crate::daemon::peer::Peer;
 use crate::device::acl::{Caller, Need};
 use crate::device::id::DeviceId;
-use crate::device::op::{Brief, DeviceRequest, ListRequest, ListResponse};
+use crate::device::op::{Brief, DeviceRequest, Info, ListRequest, ListResponse};
 use crate::device::registry::{Change, Found, Hazard, Refusal, View};
 use crate::session::PeerIdentity;
 use crate::wire::error::ErrorMap;
@@ -102,19 +102,8 @@ impl Server {
             .find(|brief| brief.dev == request.dev)
             .ok_or_else(|| refused(&Refusal::Unknown))?;
         let info = infos.get(&brief_id(&brief)?);
-        let entries = info.map(properties).unwrap_or_default();
-        let mut answer = vec![
-            (Value::from("dev"), Value::from(brief.dev)),
-            (Value::from("class"), Value::from(brief.class)),
-            (Value::from("name"), Value::from(brief.name)),
-            (Value::from("state"), Value::from(u64::from(brief.state))),
-            (Value::from("mode"), Value::from(u64::from(brief.mode))),
-            (Value::from("props"), Value::Map(entries)),
-        ];
-        if let Some(owner) = brief.owner {
-            answer.push((Value::from("owner"), Value::Bin(owner.to_vec())));
-        }
-        msgpack::encode(&Value::Map(answer)).map_err(internal)
+        let info = Info::new(brief, info.map(properties).unwrap_or_default());
+        msgpack::encode(&info).map_err(internal)
     }
 
     pub(super) async fn usb_device_list(&self, peer: &Peer) -> Answer {
@@ -151,16 +140,16 @@ fn brief_id(brief: &Brief) -> Result<DeviceId, (Status, ErrorMap)> {
     brief.dev.parse().map_err(internal)
 }
 
-fn properties(info: &UsbDeviceInfo) -> Vec<(Value, Value)> {
-    let mut entries = vec![
-        (Value::from("vid"), Value::from(u64::from(info.vendor))),
-        (Value::from("pid"), Value::from(u64::from(info.product))),
-        (Value::from("port"), Value::from(info.ports.clone())),
-    ];
+fn properties(info: &UsbDeviceInfo) -> BTreeMap<String, Value> {
+    let mut properties = BTreeMap::from([
+        ("vid".to_owned(), Value::Uint(info.vendor.into())),
+        ("pid".to_owned(), Value::Uint(info.product.into())),
+        ("port".to_owned(), Value::Str(info.ports.clone())),
+    ]);
     if let Some(serial) = &info.serial {
-        entries.push((Value::from("serial"), Value::from(serial.clone())));
+        properties.insert("serial".to_owned(), Value::Str(serial.clone()));
     }
-    entries
+    properties
 }
 
 /// Reads sysfs; may wait.

@@ -74,7 +74,7 @@ impl Server {
         let ordered = path.control.ordered();
         let now = clock::mono();
         let connection = Connection::new(now, session, ordered, false, bus::declared_reply);
-        let peer = peer::start(connection, path, Rc::clone(self) as Rc<dyn peer::Service>);
+        let peer = peer::start(connection, path, Rc::new(Rc::clone(self)));
         let node = peer.identity().node_id;
         tracing::info!(
             peer = peer.name(), %node, address = peer.address(), ?restriction, "session opened"
@@ -83,8 +83,13 @@ impl Server {
             self.remember_time();
         }
         self.make_room(&peer);
-        self.sessions.borrow_mut().push(Entry { peer: peer.clone(), since: now, tier });
-        if let (Restriction::EnrolOnly, Some((key_id, PskUse::Enrol))) = (restriction, info.psk) {
+        let enrol_key = match info.psk {
+            Some((key_id, PskUse::Enrol)) => Some(key_id),
+            Some((_, PskUse::Family { .. } | PskUse::Pair)) | None => None,
+        };
+        let entry = Entry { peer: peer.clone(), since: now, tier, enrol_key };
+        self.sessions.borrow_mut().push(entry);
+        if let Some(key_id) = enrol_key {
             self.enrolling(&peer, key_id);
         }
         tokio::task::spawn_local(leave(Rc::clone(self), peer));
