@@ -11,7 +11,10 @@ set -euo pipefail
 
 SCRIPT=$(realpath "$0")
 WORK=${LAB_WORK:-/run/cases}
-CASE_LIMIT=60
+CASE_LIMIT=90
+
+# Log lines are searched for words.
+export NO_COLOR=1
 
 # --- cases --------------------------------------------------------------------------------------
 
@@ -121,7 +124,7 @@ dump_logs() {
         tail -n 40 "$log"
     done
     echo "--- kernel"
-    kernel_log "$name" | tail -n 40
+    kernel_log "${name:-}" | tail -n 40
 }
 
 # --- kernel -------------------------------------------------------------------------------------
