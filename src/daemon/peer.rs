@@ -120,9 +120,7 @@ impl Peer {
     /// Its name in the certificate, or its node-id.
     pub fn name(&self) -> String {
         let identity = &self.0.identity;
-        identity
-            .name()
-            .map_or_else(|| identity.node_id.to_string(), str::to_owned)
+        identity.name().map_or_else(|| identity.node_id.to_string(), str::to_owned)
     }
 
     /// The address of the other end.
@@ -333,9 +331,7 @@ impl Shared {
     }
 
     fn close(&self, status: Status, sub: &'static str) {
-        self.connection
-            .borrow_mut()
-            .close(clock::mono(), status, sub);
+        self.connection.borrow_mut().close(clock::mono(), status, sub);
         self.wake();
     }
 

@@ -73,6 +73,8 @@ impl UsbDeviceInfo {
 /// # Errors
 /// sysfs cannot be read, or the kernel has no USB (`NotFound`).
 pub fn list() -> io::Result<Vec<UsbDeviceInfo>> {
+    // nusb would not say which of the two it is.
+    fs::metadata("/sys/bus/usb")?;
     let mut devices: Vec<UsbDeviceInfo> = nusb::list_devices()
         .wait()
         .map_err(io::Error::other)?

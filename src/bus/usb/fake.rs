@@ -97,6 +97,11 @@ impl Fake {
         self.state().failures.push((act, errno));
     }
 
+    /// Makes that many submissions fail for want of memory.
+    pub fn starve(&self, submissions: usize) {
+        self.state().starving = submissions;
+    }
+
     /// Gives an interface to another program.
     pub fn give_to_program(&self, interface: u8) {
         self.state().foreign.insert(interface);

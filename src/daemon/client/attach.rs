@@ -176,10 +176,7 @@ impl Client {
 
     pub(super) fn find_attached(&self, node: &str, device: &str) -> Option<Rc<Attached>> {
         let attached = self.attached.borrow();
-        attached
-            .iter()
-            .find(|a| a.node.id == node && a.device == device)
-            .cloned()
+        attached.iter().find(|a| a.node.id == node && a.device == device).cloned()
     }
 }
 
@@ -191,10 +188,7 @@ async fn watch(client: Rc<Client>, attached: Rc<Attached>, attachment: Attachmen
     *attached.why.borrow_mut() = Some(end.to_string());
     attached.ended.set(true);
     attached.end.notify_waiters();
-    client
-        .attached
-        .borrow_mut()
-        .retain(|other| !Rc::ptr_eq(other, &attached));
+    client.attached.borrow_mut().retain(|other| !Rc::ptr_eq(other, &attached));
 }
 
 /// True when some interface of the device has a driver.
@@ -213,8 +207,8 @@ async fn list(peer: &Peer, node: &NodeName) -> Result<Vec<Brief>, ControlError> 
     let mut request = ListRequest::default();
     let mut devices = Vec::new();
     loop {
-        let payload =
-            msgpack::encode(&request).map_err(|error| ControlError::failed(error.to_string()))?;
+        let payload = msgpack::encode(&request)
+            .map_err(|error| ControlError::failed(error.to_string()))?;
         let answer = peer
             .call(Opcode::DeviceList, payload, LIST)
             .await
@@ -232,13 +226,8 @@ async fn list(peer: &Peer, node: &NodeName) -> Result<Vec<Brief>, ControlError> 
 }
 
 fn resolve(devices: &[Brief], query: &str, node: &NodeName) -> Result<Brief, ControlError> {
-    let candidates: Vec<_> = devices
-        .iter()
-        .map(|d| Candidate {
-            id: &d.dev,
-            name: &d.name,
-        })
-        .collect();
+    let candidates: Vec<_> =
+        devices.iter().map(|d| Candidate { id: &d.dev, name: &d.name }).collect();
     let found = name::resolve(query, &candidates).map_err(|error| {
         let what = format!("device on {}", node.name);
         let error = unresolved(&what, query, error, "myclerk list");
@@ -259,15 +248,9 @@ async fn open(
     brief: &Brief,
     node: &NodeName,
 ) -> Result<(AttachResponse, crate::daemon::peer::PeerStream), ControlError> {
-    let request = AttachRequest {
-        dev: brief.dev.clone(),
-        mode: UseMode::ReadWrite,
-        lock: None,
-        ifs: None,
-    };
-    let payload = request
-        .encode()
-        .map_err(|error| ControlError::failed(error.to_string()))?;
+    let request =
+        AttachRequest { dev: brief.dev.clone(), mode: UseMode::ReadWrite, lock: None, ifs: None };
+    let payload = request.encode().map_err(|error| ControlError::failed(error.to_string()))?;
     let (answer, stream) = peer
         .open(Opcode::UsbDeviceAttach, payload, OPEN)
         .await
@@ -289,21 +272,15 @@ fn call_error(error: &CallError, node: &NodeName, thing: &str) -> ControlError {
         CallError::Refused { status, error: map } => match map.sub.as_ref() {
             sub::EXCLUSIVE => ControlError::refused(format!("{thing} on {name} is in use"))
                 .because("another machine has it attached; it must detach it first"),
-            sub::ACL => {
-                ControlError::refused(format!("{name} does not let this machine use {thing}"))
-                    .mend(format!("on {name}: myclerk acl grant {thing} THIS-MACHINE"))
-            }
-            sub::DEVICE => {
-                ControlError::not_found(format!("{name} offers no {thing}")).mend("myclerk list")
-            }
+            sub::ACL => ControlError::refused(format!("{name} does not let this machine use {thing}"))
+                .mend(format!("on {name}: myclerk acl grant {thing} THIS-MACHINE")),
+            sub::DEVICE => ControlError::not_found(format!("{name} offers no {thing}"))
+                .mend("myclerk list"),
             sub::DEVICE_GONE => {
                 ControlError::not_found(format!("{thing} was unplugged from {name}"))
             }
             _ => {
-                let cause = map
-                    .msg
-                    .clone()
-                    .unwrap_or_else(|| format!("{status} ({})", map.sub));
+                let cause = map.msg.clone().unwrap_or_else(|| format!("{status} ({})", map.sub));
                 ControlError::refused(format!("{name} refuses {thing}")).because(cause)
             }
         },

@@ -17,9 +17,6 @@ use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
 
-/// Where usbfs keeps its nodes.
-const USBFS: &str = "/dev/bus/usb";
-
 impl Server {
     /// Serves the stream of a `USB_DEVICE_ATTACH` from its request to its end.
     pub(super) async fn usb_attach(self: Rc<Self>, peer: Peer, request: Incoming) {
@@ -27,19 +24,12 @@ impl Server {
         match self.usb_grant(&peer, &request).await {
             Ok((device, grant)) => {
                 let handle = peer.take_stream(stream);
-                let used = Use {
-                    device: device.clone(),
-                    peer: peer.clone(),
-                    stream,
-                };
+                let used = Use { device: device.clone(), peer: peer.clone(), stream };
                 self.uses.borrow_mut().push(used);
-                let host = UsbfsHost::new(USBFS);
+                let host = UsbfsHost::default();
                 let end = server::serve(&host, grant, handle.outlet, handle.inbound).await;
                 tracing::info!(
-                    peer = peer.name(),
-                    device = device.as_str(),
-                    ?end,
-                    "use of device ended"
+                    peer = peer.name(), device = device.as_str(), ?end, "use of device ended"
                 );
                 peer.drop_stream(stream);
                 self.uses
@@ -73,9 +63,7 @@ impl Server {
         let force = self.policy.borrow().forces(&id);
         let mut registry = self.registry.borrow_mut();
         self.viewed(peer.identity(), |view| {
-            registry
-                .check(view, &id, Opcode::UsbDeviceAttach, Need::Write, false)
-                .map(drop)
+            registry.check(view, &id, Opcode::UsbDeviceAttach, Need::Write, false).map(drop)
         })
         .map_err(|refusal| refused(&refusal))?;
         let info = infos.remove(&id).ok_or_else(unknown)?;

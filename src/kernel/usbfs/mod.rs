@@ -388,3 +388,60 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A plain file in the place of a device: every ioctl of usbfs fails on it.
+    fn no_device() -> (tempfile::TempDir, Device) {
+        let dev = tempfile::tempdir().unwrap();
+        let bus = dev.path().join("bus/usb/001");
+        std::fs::create_dir_all(&bus).unwrap();
+        std::fs::write(bus.join("002"), [7; 5000]).unwrap();
+        let device = Device::open(dev.path(), 1, 2).unwrap();
+        (dev, device)
+    }
+
+    #[test]
+    fn a_missing_device_is_not_found() {
+        let (dev, _) = no_device();
+        let error = Device::open(dev.path(), 1, 3).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_refused_transfer_is_not_in_flight_and_its_memory_is_used_again() {
+        let (_dev, device) = no_device();
+        for key in 0..3 {
+            let transfer = Transfer {
+                key,
+                endpoint: 0x81,
+                kind: TransferType::Bulk,
+                buffer: Vec::new(),
+                receive: 512,
+                short_not_ok: false,
+                zero_packet: false,
+            };
+            assert_eq!(device.submit(transfer), Err(Errno::ENOTTY));
+            assert_eq!(device.discard(key), Err(Errno::EINVAL));
+        }
+        assert_eq!(device.in_flight(), 0);
+        assert_eq!(device.inner.table().idle.len(), 1);
+        assert_eq!(device.reap(), Err(Errno::ENOTTY));
+    }
+
+    #[test]
+    fn descriptors_longer_than_the_first_guess_are_read_whole() {
+        let (_dev, device) = no_device();
+        assert_eq!(device.descriptors().unwrap().len(), 5000);
+    }
+
+    #[test]
+    fn a_control_transfer_whose_data_is_not_as_long_as_it_says_is_refused() {
+        let (_dev, device) = no_device();
+        let setup = [0x80, 6, 0, 1, 0, 0, 18, 0];
+        assert_eq!(device.control(setup, &mut [0; 17], 0), Err(Errno::EINVAL));
+        assert_eq!(device.control(setup, &mut [0; 18], 0), Err(Errno::ENOTTY));
+    }
+}

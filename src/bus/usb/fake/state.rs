@@ -75,6 +75,7 @@ pub(super) struct State {
     counters: BTreeMap<u8, u8>,
     pub(super) reports: VecDeque<Vec<u8>>,
     pub(super) written: BTreeMap<u8, Vec<u8>>,
+    pub(super) starving: usize,
     pub(super) gone: bool,
     pub(super) hold_calls: bool,
     pub(super) waiting: usize,
@@ -102,6 +103,7 @@ impl Default for State {
             counters: BTreeMap::new(),
             reports: VecDeque::new(),
             written: BTreeMap::new(),
+            starving: 0,
             gone: false,
             hold_calls: false,
             waiting: 0,
@@ -145,6 +147,10 @@ impl State {
         }
         if self.gone {
             return Err(Errno::ENODEV);
+        }
+        if let Some(left) = self.starving.checked_sub(1) {
+            self.starving = left;
+            return Err(Errno::ENOMEM);
         }
         if transfer.kind != TransferType::Control {
             let owner = self.owner(transfer.endpoint).ok_or(Errno::ENOENT)?;

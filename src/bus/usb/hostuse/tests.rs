@@ -4,6 +4,11 @@ use std::os::unix::fs::symlink;
 const DISK: &str = "1-4:1.0/host6/target6:0:0/6:0:0:0/block/sdb";
 const KEYS: &str = "120013 e080ffdf01cfffff fffffffffffffffe";
 
+/// A path below the device.
+fn at(below: &str) -> String {
+    format!("sys/devices/pci0/usb1/1-4/{below}")
+}
+
 /// A machine made of files.
 struct Machine {
     root: tempfile::TempDir,
@@ -15,9 +20,9 @@ impl Machine {
         let machine = Self {
             root: tempfile::tempdir().unwrap(),
         };
-        machine.write(&machine.at("bDeviceClass"), "00\n");
-        machine.write(&machine.at("1-4:1.0/bInterfaceNumber"), "00\n");
-        machine.write(&machine.at("1-4:1.0/bInterfaceClass"), "ff\n");
+        machine.write(&at("bDeviceClass"), "00\n");
+        machine.write(&at("1-4:1.0/bInterfaceNumber"), "00\n");
+        machine.write(&at("1-4:1.0/bInterfaceClass"), "ff\n");
         machine.write(
             "proc/self/mountinfo",
             "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n",
@@ -27,10 +32,6 @@ impl Machine {
             "Filename\t\tType\n/dev/sda2 partition 1 0 -2\n",
         );
         machine
-    }
-
-    fn at(&self, below: &str) -> String {
-        format!("sys/devices/pci0/usb1/1-4/{below}")
     }
 
     fn write(&self, path: &str, text: &str) {
@@ -47,9 +48,9 @@ impl Machine {
 
     /// Adds a disk `sdb` (8:16) with a partition `sdb1` (8:17).
     fn add_disk(&self) {
-        self.write(&self.at(&format!("{DISK}/dev")), "8:16\n");
-        self.write(&self.at(&format!("{DISK}/sdb1/dev")), "8:17\n");
-        self.write(&self.at(&format!("{DISK}/sdb1/partition")), "1\n");
+        self.write(&at(&format!("{DISK}/dev")), "8:16\n");
+        self.write(&at(&format!("{DISK}/sdb1/dev")), "8:17\n");
+        self.write(&at(&format!("{DISK}/sdb1/partition")), "1\n");
     }
 
     /// Builds `dm-0` (253:0), called `secret`, on the partition.
@@ -59,7 +60,7 @@ impl Machine {
         self.link("sys/devices/virtual/block/dm-0", "sys/class/block/dm-0");
         self.link(
             "sys/devices/virtual/block/dm-0",
-            &self.at(&format!("{DISK}/sdb1/holders/dm-0")),
+            &at(&format!("{DISK}/sdb1/holders/dm-0")),
         );
     }
 
@@ -92,11 +93,11 @@ impl Machine {
     }
 }
 
-fn mounted(block: &str, mount_point: &str) -> Option<InUse> {
-    Some(InUse::Mounted {
+fn mounted(block: &str, mount_point: &str) -> InUse {
+    InUse::Mounted {
         block: block.to_owned(),
         mount_point: mount_point.to_owned(),
-    })
+    }
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn a_mounted_partition_is_found_by_its_number() {
         "proc/self/mountinfo",
         "30 22 8:17 / /media/my\\040stick rw - vfat /dev/disk/by-label/STICK rw\n",
     );
-    assert_eq!(machine.check(), mounted("sdb1", "/media/my stick"));
+    assert_eq!(machine.check(), Some(mounted("sdb1", "/media/my stick")));
 }
 
 #[test]
@@ -125,7 +126,7 @@ fn a_mount_that_only_init_sees_counts() {
         "proc/1/mountinfo",
         "30 22 8:16 / /mnt rw - ext4 /dev/sdb rw\n",
     );
-    assert_eq!(machine.check(), mounted("sdb", "/mnt"));
+    assert_eq!(machine.check(), Some(mounted("sdb", "/mnt")));
 }
 
 #[test]
@@ -136,7 +137,7 @@ fn a_mount_with_an_anonymous_number_is_found_by_its_source() {
         "proc/self/mountinfo",
         "30 22 0:41 / /mnt rw - btrfs /dev/sdb1 rw\n",
     );
-    assert_eq!(machine.check(), mounted("sdb1", "/mnt"));
+    assert_eq!(machine.check(), Some(mounted("sdb1", "/mnt")));
 }
 
 #[test]
@@ -144,7 +145,7 @@ fn a_second_disk_of_a_btrfs_volume_counts_as_mounted() {
     let machine = Machine::new();
     machine.add_disk();
     machine.link(
-        &machine.at(&format!("{DISK}/sdb1")),
+        &at(&format!("{DISK}/sdb1")),
         "sys/fs/btrfs/8a55/devices/sdb1",
     );
     assert!(matches!(machine.check(), Some(InUse::Mounted { block, .. }) if block == "sdb1"));
@@ -159,7 +160,7 @@ fn a_mounted_mapping_on_a_partition_is_found() {
         "proc/self/mountinfo",
         "30 22 253:0 / /home rw - ext4 /dev/mapper/x rw\n",
     );
-    assert_eq!(machine.check(), mounted("dm-0", "/home"));
+    assert_eq!(machine.check(), Some(mounted("dm-0", "/home")));
 }
 
 #[test]
@@ -193,10 +194,10 @@ fn swap_is_found_under_every_name_of_the_disk() {
 #[test]
 fn hubs_are_refused_by_device_and_by_interface_class() {
     let machine = Machine::new();
-    machine.write(&machine.at("1-4:1.0/bInterfaceClass"), "09\n");
+    machine.write(&at("1-4:1.0/bInterfaceClass"), "09\n");
     assert_eq!(machine.check(), Some(InUse::Hub));
     let machine = Machine::new();
-    machine.write(&machine.at("bDeviceClass"), "09\n");
+    machine.write(&at("bDeviceClass"), "09\n");
     assert_eq!(machine.check(), Some(InUse::Hub));
 }
 
@@ -216,15 +217,15 @@ fn a_root_hub_and_an_imported_device_are_refused_even_when_forced() {
 #[test]
 fn a_mount_on_a_device_behind_it_is_not_this_device() {
     let machine = Machine::new();
-    machine.write(&machine.at("1-4.1/bDeviceClass"), "00\n");
-    machine.write(&machine.at("1-4.1/1-4.1:1.0/host/block/sda/dev"), "8:1\n");
+    machine.write(&at("1-4.1/bDeviceClass"), "00\n");
+    machine.write(&at("1-4.1/1-4.1:1.0/host/block/sda/dev"), "8:1\n");
     assert_eq!(machine.check(), None);
 }
 
 #[test]
 fn a_link_to_the_device_is_followed() {
     let machine = Machine::new();
-    machine.write(&machine.at("bDeviceClass"), "09\n");
+    machine.write(&at("bDeviceClass"), "09\n");
     machine.link("sys/devices/pci0/usb1/1-4", "sys/bus/usb/devices/1-4");
     assert_eq!(
         machine.check_at("sys/bus/usb/devices/1-4"),
@@ -267,10 +268,7 @@ fn the_interface_of_the_default_route_is_refused_while_it_is_up() {
     let v6 = format!("{0} 00 {0} 00 fe80 400 1 0 3 eth1\n", "0".repeat(32));
     for (file, table) in [("proc/net/route", v4), ("proc/net/ipv6_route", v6.as_str())] {
         let machine = Machine::new();
-        machine.write(
-            &machine.at("1-4:1.0/net/eth1/address"),
-            "02:00:00:00:00:01\n",
-        );
+        machine.write(&at("1-4:1.0/net/eth1/address"), "02:00:00:00:00:01\n");
         machine.write("sys/class/net/eth1/operstate", "up\n");
         assert_eq!(machine.check(), None);
         machine.write(file, table);

@@ -102,6 +102,15 @@ impl Outstanding {
         keys
     }
 
+    /// The device is given back: all keys in the order of submission, to be discarded.
+    pub(super) fn shut_down(&mut self) -> Vec<u64> {
+        let keys = self.keys();
+        for key in &keys {
+            self.end(*key, SHUT_DOWN);
+        }
+        keys
+    }
+
     fn end(&mut self, key: u64, reason: i32) -> Option<u64> {
         let pending = self.pending.get_mut(&key)?;
         if pending.ended.is_some() {

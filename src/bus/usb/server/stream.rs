@@ -29,6 +29,10 @@ use crate::wire::status::{Status, sub};
 /// Receive buffers kept for reuse, and the largest that is.
 const SPARE: (usize, usize) = (32, 256 << 10);
 
+/// usbfs has one budget of memory for all devices (`usbcore.usbfs_memory_mb`). A transfer that does
+/// not fit waits for others to finish: how often it is tried again, and for how long.
+const STARVED: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(5));
+
 /// One attached device.
 pub(super) struct Stream {
     device: Box<dyn UsbDevice>,
@@ -39,6 +43,8 @@ pub(super) struct Stream {
     /// Transfers to be discarded as soon as the device is at hand.
     discards: Vec<u64>,
     spare: Vec<Vec<u8>>,
+    /// Since when the first request of the backlog waits for usbfs to have memory.
+    starved: Option<Instant>,
     /// The request that gave the device back; it is answered last.
     detached: Option<u32>,
 }
@@ -93,6 +99,7 @@ impl Stream {
             backlog: VecDeque::new(),
             discards: Vec::new(),
             spare: Vec::new(),
+            starved: None,
             detached: None,
         }
     }
@@ -126,7 +133,13 @@ impl Stream {
     }
 
     async fn wake(&mut self, inbound: &mut UnboundedReceiver<Inbound>) -> Wake {
-        let deadline = self.outstanding.next_deadline();
+        let again = self.starved.map(|_| Instant::now() + STARVED.0);
+        let deadline = self
+            .outstanding
+            .next_deadline()
+            .into_iter()
+            .chain(again)
+            .min();
         let (device, hold) = (&self.device, &mut self.hold);
         let at_hand = matches!(hold, Hold::Here(_));
         let returned = async {
@@ -185,9 +198,17 @@ impl Stream {
             let Some(request) = self.backlog.pop_front() else {
                 break;
             };
-            if self.start(outlet, &request) == Err(Errno::ENODEV) {
-                self.backlog.push_front(request);
-                return Some(End::DeviceGone);
+            match self.start(outlet, &request) {
+                Ok(()) => self.starved = None,
+                Err(Errno::ENOMEM) => {
+                    self.starved.get_or_insert_with(Instant::now);
+                    self.backlog.push_front(request);
+                    break;
+                }
+                Err(_) => {
+                    self.backlog.push_front(request);
+                    return Some(End::DeviceGone);
+                }
             }
         }
         if !self.discards.is_empty() && matches!(self.hold, Hold::Here(_)) {
@@ -208,7 +229,8 @@ impl Stream {
     /// Starts one request.
     ///
     /// # Errors
-    /// `ENODEV` when the device is gone; the request is not answered then.
+    /// `ENODEV` when the device is gone, `ENOMEM` when it is worth trying again; the request is not
+    /// answered then.
     fn start(&mut self, outlet: &dyn Outlet, request: &Request) -> Result<(), Errno> {
         let Hold::Here(held) = &mut self.hold else {
             return Ok(());
@@ -237,7 +259,7 @@ impl Stream {
                 }
             }),
             Ok(Work::Detach) => {
-                let keys = self.outstanding.keys();
+                let keys = self.outstanding.shut_down();
                 self.send_away(move |held| {
                     held.give_back(&keys);
                     Outcome::GivenBack { corr }
@@ -276,8 +298,15 @@ impl Stream {
                 Ok(())
             }
             Err(Errno::ENODEV) => Err(Errno::ENODEV),
+            Err(Errno::ENOMEM) if self.starved.is_none_or(|since| since.elapsed() < STARVED.1) => {
+                Err(Errno::ENOMEM)
+            }
             Err(errno) => {
-                let refused = Refused::io("the transfer was not accepted", errno);
+                let what = match errno {
+                    Errno::ENOMEM => "usbfs is full (raise usbcore.usbfs_memory_mb)",
+                    _ => "the transfer was not accepted",
+                };
+                let refused = Refused::io(what, errno);
                 outlet.respond(corr, refused.status, refused.payload());
                 Ok(())
             }
