@@ -82,6 +82,16 @@ attach() {
     must_come 30 "the remote device $1" remote_usb "$2" "$3"
 }
 
+# attach_with_disk: the shared stick is local, its disk in `disk`.
+attach_with_disk() {
+    # shellcheck disable=SC2086 # vendor and product are two words
+    attach $STICK_ID $STICK
+    # shellcheck disable=SC2086
+    must_come 30 "the remote disk" remote_node $STICK block
+    # shellcheck disable=SC2086
+    disk=$(remote_node $STICK block)
+}
+
 # detach DEVICE-ID VENDOR PRODUCT DRIVER: the owner's driver has it again afterwards.
 detach() {
     laptop detach "hub/$1" >>"$CASE_DIR/attach.log" 2>&1 || fail "detach: $(tail -n 1 "$CASE_DIR/attach.log")"

@@ -138,6 +138,8 @@ fn command(mut lab: Command, boot: &Boot, cases: &[&str], scratch: &Path, logs: 
         "-qmp unix:{}/qmp,server=on,wait=off",
         scratch.display()
     ));
+    lab.arg("--env")
+        .arg(format!("LAB_CASES={}", cases.join(" ")));
     lab.arg(scripts.join(boot.script));
     match boot.partner {
         Some(partner) => lab.arg(scripts.join(partner)),

@@ -23,8 +23,6 @@ by_serial() {
     return 1
 }
 
-remote_event() { local where; where=$(by_serial /vhci_hcd "$1") && node_below "$where" input/event; }
-
 # The node of a device's event interface, not its mouse or joystick twin.
 event_of() {
     local where found

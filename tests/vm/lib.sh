@@ -11,7 +11,10 @@ set -euo pipefail
 
 SCRIPT=$(realpath "$0")
 WORK=${LAB_WORK:-/run/cases}
-CASE_LIMIT=60
+CASE_LIMIT=90
+
+# Log lines are searched for words.
+export NO_COLOR=1
 
 # --- cases --------------------------------------------------------------------------------------
 
@@ -121,7 +124,7 @@ dump_logs() {
         tail -n 40 "$log"
     done
     echo "--- kernel"
-    kernel_log "$name" | tail -n 40
+    kernel_log "${name:-}" | tail -n 40
 }
 
 # --- kernel -------------------------------------------------------------------------------------
@@ -133,15 +136,18 @@ kernel_log() {
 
 # Complaints at any level; error level and above is one by itself.
 KERNEL_COMPLAINTS='WARNING|BUG|Oops|[Ll]ockdep|BOGUS|general protection|unable to handle'
-KERNEL_COMPLAINTS+='|circular locking|suspicious RCU|blocked for more than|stall|soft lockup'
+KERNEL_COMPLAINTS+='|circular locking|suspicious RCU|blocked for more than|rcu.*stall|soft lockup'
 KERNEL_COMPLAINTS+='|refcount_t|use-after-free|scheduling while atomic|Call Trace|UBSAN|KASAN'
 KERNEL_COMPLAINTS+='|vhci_hcd.*(unknown|cannot|fail|error|invalid)|usbip_core.*(fail|error|invalid)'
 KERNEL_COMPLAINTS+='|device descriptor read|not accepting address|unable to enumerate'
 KERNEL_COMPLAINTS+='|I/O error|EXT4-fs (error|warning)|did not claim interface'
 
+# vhci says this of every full-speed device before its first reset (vhci_hub_control()).
+KERNEL_NOISE='vhci_hcd: vhci_device speed not set'
+
 kernel_complaints() {
-    local allowed='^$'
-    [[ ! -s $CASE_DIR/allowed ]] || allowed=$(paste -sd '|' "$CASE_DIR/allowed")
+    local allowed=$KERNEL_NOISE
+    [[ ! -s $CASE_DIR/allowed ]] || allowed+="|$(paste -sd '|' "$CASE_DIR/allowed")"
     kernel_log "$1" |
         grep -E "^[a-z]+ *:(emerg|alert|crit|err) |$KERNEL_COMPLAINTS" |
         grep -vE "$allowed" || true
@@ -177,7 +183,8 @@ on_cli() { ip netns exec cli "$@"; }
 start() {
     local name=$1
     shift
-    "$@" >>"$CASE_DIR/$name.log" 2>&1 </dev/null &
+    # The shell lets its background processes ignore Ctrl-C, which is what `stop` sends.
+    env --default-signal=INT,QUIT "$@" >>"$CASE_DIR/$name.log" 2>&1 </dev/null &
     echo $! >"$CASE_DIR/$name.pid"
 }
 
@@ -249,11 +256,14 @@ node_below() {
     echo "/dev/$found"
 }
 
-# Starts usbmon's text trace of the bus that a device is on, into NAME.log.
+# watch_bus NAME DIR: usbmon's text trace of the bus that a device is on, from now on in NAME.log.
 watch_bus() {
-    local bus
-    bus=$(<"$2/busnum")
-    start "$1" cat "/sys/kernel/debug/usb/usbmon/${bus}u"
+    local trace
+    trace=/sys/kernel/debug/usb/usbmon/$(<"$2/busnum")u
+    start "$1" cat "$trace"
+    must_come 10 "the trace of bus ${trace##*/}" has_open "$1" "$trace"
 }
+
+has_open() { readlink "/proc/$(pid_of "$1")/fd/"* | grep -qx "$2"; }
 
 qmp() { echo "QMP $*"; }

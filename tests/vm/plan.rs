@@ -6,7 +6,7 @@ pub(crate) struct Boot {
     pub name: &'static str,
     /// The guest script under `tests/vm/`.
     pub script: &'static str,
-    /// The second guest's script when there are two.
+    /// The second guest's script when there are two; it runs the cases, `devices` are the first's.
     pub partner: Option<&'static str>,
     /// More arguments for QEMU; `{dir}` is a directory for sockets and images.
     pub devices: &'static [&'static str],
@@ -37,7 +37,7 @@ const MIB: u64 = 1 << 20;
 /// One of each kind of device, all at one controller; the adapter's far end is a port of the same
 /// guest, so that a script holds both ends of the cable.
 const USB_DEVICES: &[&str] = &[
-    "-device qemu-xhci,id=xhci",
+    "-device qemu-xhci,id=xhci,p2=8,p3=8",
     "-drive if=none,id=stick,format=raw,file={dir}/stick.img",
     "-device usb-storage,bus=xhci.0,drive=stick,serial=LABSTICK1",
     "-chardev socket,id=cable,path={dir}/cable,server=on,wait=off",
@@ -48,10 +48,108 @@ const USB_DEVICES: &[&str] = &[
     "-device usb-tablet,bus=xhci.0,serial=LABTABLET1",
 ];
 
+const STICK_ONLY: &[&str] = &[
+    "-device qemu-xhci,id=xhci",
+    "-drive if=none,id=stick,format=raw,file={dir}/stick.img",
+    "-device usb-storage,bus=xhci.0,drive=stick,serial=LABSTICK1",
+];
+
 const USB_IMAGES: &[(&str, u64)] = &[("stick.img", 64 * MIB)];
 
 pub(crate) fn boots() -> Vec<Boot> {
-    vec![lab(), misbehaving(), panicking()]
+    vec![
+        lab(),
+        misbehaving(),
+        panicking(),
+        two_guests(),
+        bridge(
+            "storage",
+            "storage.sh",
+            vec![
+                pass("usb_storage::16_mib_have_one_hash_at_both_ends", "hashes"),
+                pass(
+                    "usb_storage::an_ext4_with_a_tree_checks_clean",
+                    "filesystem",
+                ),
+            ],
+        ),
+        bridge(
+            "serial",
+            "serial.sh",
+            vec![pass(
+                "usb_serial::bytes_pass_both_ways_at_several_line_settings",
+                "line_settings",
+            )],
+        ),
+        bridge(
+            "hid",
+            "hid.sh",
+            vec![
+                pass("usb_hid::keys_pressed_at_the_owner_arrive", "keys"),
+                pass("usb_hid::pointer_events_at_the_owner_arrive", "pointer"),
+                pass("usb_hid::the_caps_lock_led_goes_back", "caps_lock"),
+            ],
+        ),
+        bridge(
+            "lifecycle",
+            "lifecycle.sh",
+            vec![
+                pass("lifecycle::ten_detaches_give_the_device_back", "detach"),
+                pass(
+                    "lifecycle::ten_interrupted_clients_give_the_device_back",
+                    "client_interrupted",
+                ),
+                pass(
+                    "lifecycle::ten_interrupted_servers_give_the_device_back",
+                    "server_interrupted",
+                ),
+                pass(
+                    "lifecycle::a_killed_client_leaves_the_device_usable",
+                    "client_killed",
+                ),
+                pass(
+                    "lifecycle::a_killed_server_leaves_the_device_usable",
+                    "server_killed",
+                ),
+            ],
+        ),
+        bridge(
+            "refusal",
+            "refusal.sh",
+            vec![
+                pass("refusal::a_node_without_an_acl_entry", "without_acl_entry"),
+                pass("refusal::a_revoked_node", "revoked_node"),
+                pass("refusal::a_node_of_another_family", "foreign_family"),
+                pass("refusal::garbage_on_the_port", "garbage"),
+            ],
+        ),
+    ]
+}
+
+/// Hub and laptop as two namespaces of one guest.
+fn bridge(name: &'static str, script: &'static str, cases: Vec<Case>) -> Boot {
+    Boot {
+        name,
+        script,
+        partner: None,
+        devices: USB_DEVICES,
+        images: USB_IMAGES,
+        cases,
+    }
+}
+
+fn two_guests() -> Boot {
+    Boot {
+        name: "pair",
+        script: "pair_hub.sh",
+        partner: Some("pair_laptop.sh"),
+        devices: STICK_ONLY,
+        images: USB_IMAGES,
+        cases: vec![
+            pass("pair::two_guests_reach_each_other", "ping"),
+            pass("pair::a_stick_is_read_from_another_kernel", "storage_read"),
+        ],
+    }
 }
 
 fn pass(name: &'static str, function: &'static str) -> Case {

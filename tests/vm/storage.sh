@@ -23,16 +23,6 @@ random_file() {
     sha256sum <"$CASE_DIR/$1" | cut -d' ' -f1
 }
 
-attach_stick() {
-    share $STICK_ID
-    # shellcheck disable=SC2086 # vendor and product are two words
-    attach $STICK_ID $STICK
-    # shellcheck disable=SC2086
-    must_come 30 "the remote disk" remote_node $STICK block
-    # shellcheck disable=SC2086
-    disk=$(remote_node $STICK block)
-}
-
 owned_disk() {
     # shellcheck disable=SC2086
     must_come 30 "the owner's disk" owned_node $STICK block
@@ -49,7 +39,8 @@ case_hashes() {
     owned_disk
     fill "$disk" 0 "$CASE_DIR/from-hub"
 
-    attach_stick
+    share $STICK_ID
+    attach_with_disk
     expect_eq "what the laptop reads of the hub's 16 MiB" "$from_hub" "$(hash_of "$disk" 0)"
     fill "$disk" 16 "$CASE_DIR/from-laptop"
     expect_eq "what the laptop reads back" "$from_laptop" "$(hash_of "$disk" 16)"
@@ -65,7 +56,8 @@ LIMIT_filesystem=240
 case_filesystem() {
     local disk
     bridge_up
-    attach_stick
+    share $STICK_ID
+    attach_with_disk
     mkfs.ext4 -q -F "$disk" >"$CASE_DIR/mkfs.log" 2>&1
     mkdir -p "$CASE_DIR/mnt"
     mount "$disk" "$CASE_DIR/mnt"
