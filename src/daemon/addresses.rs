@@ -9,7 +9,7 @@ use nix::net::if_::InterfaceFlags;
 const MOST: usize = 4;
 
 /// The listening addresses, with the machine's own in place of "all", IPv4 first.
-pub fn reachable(listening: &[String]) -> Vec<String> {
+pub(super) fn reachable(listening: &[String]) -> Vec<String> {
     let mut reachable: Vec<SocketAddr> = Vec::new();
     for address in listening.iter().filter_map(|text| text.parse::<SocketAddr>().ok()) {
         if address.ip().is_unspecified() {

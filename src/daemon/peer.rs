@@ -106,6 +106,8 @@ struct Shared {
     work: Notify,
     /// The earliest timer may have moved forward.
     rearm: Notify,
+    /// The path brings nothing more.
+    read_over: Notify,
     ended: watch::Sender<Option<Rc<End>>>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,

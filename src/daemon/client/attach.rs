@@ -296,7 +296,7 @@ fn call_error(error: &CallError, node: &NodeName, thing: &str) -> ControlError {
 fn attach_error(error: AttachError) -> ControlError {
     match error {
         AttachError::Vhci(error) => vhci_error(error),
-        AttachError::Speed(_) | AttachError::Descriptors | AttachError::Socket(_) => {
+        AttachError::Speed(_) | AttachError::Descriptors(_) | AttachError::Socket(_) => {
             ControlError::failed(error.to_string())
         }
     }

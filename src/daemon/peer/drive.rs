@@ -15,7 +15,6 @@ use crate::link::connection::{Connection, End};
 use crate::link::{LinkEvent, StreamId};
 use crate::session::record_buf::RecordBuf;
 use crate::transport::{Framed, MessageReader, MessageWriter, Path, TransportError};
-use crate::wire::time::Mono;
 
 /// How long a closing session waits for the other side before the path is cut (profile 14.3).
 const LINGER: Duration = Duration::from_millis(1500);
@@ -35,6 +34,7 @@ pub fn start(connection: Connection, path: Path, service: Rc<dyn Service>) -> Pe
         calls: RefCell::new(HashMap::new()),
         work: Notify::new(),
         rearm: Notify::new(),
+        read_over: Notify::new(),
         ended,
         bytes_in: Cell::new(0),
         bytes_out: Cell::new(0),
@@ -46,7 +46,7 @@ pub fn start(connection: Connection, path: Path, service: Rc<dyn Service>) -> Pe
 }
 
 async fn read(peer: Peer, mut reader: Box<dyn MessageReader>) {
-    loop {
+    let end = loop {
         match reader.recv().await {
             Ok(Some(mut message)) => {
                 let shared = &peer.0;
@@ -60,10 +60,12 @@ async fn read(peer: Peer, mut reader: Box<dyn MessageReader>) {
                 peer.dispatch();
                 shared.wake();
             }
-            Ok(None) => break peer.path_ended(None),
-            Err(error) => break peer.path_ended(Some(&error)),
+            Ok(None) => break None,
+            Err(error) => break Some(error),
         }
-    }
+    };
+    peer.path_ended(end.as_ref());
+    peer.0.read_over.notify_one();
 }
 
 async fn write(peer: Peer, mut writer: Box<dyn MessageWriter>) {
@@ -102,6 +104,8 @@ async fn write(peer: Peer, mut writer: Box<dyn MessageWriter>) {
     }
     // The other side may be gone already.
     let _ = writer.close().await;
+    // What it sent and nobody read would make the kernel reset the connection under our last words.
+    let _ = tokio::time::timeout(LINGER, peer.0.read_over.notified()).await;
     peer.0.path.abort();
 }
 

@@ -1,6 +1,5 @@
 //! What the administrator asks over the control socket.
 
-use std::rc::Rc;
 
 use super::Server;
 use super::invite::Wanted;

@@ -9,7 +9,7 @@ use crate::daemon::peer::{self, Peer};
 use crate::kernel::clock;
 use crate::link::connection::Connection;
 use crate::session::psk::{PskLookup, PskUse};
-use crate::session::{HandshakeError, LocalNode, Restriction, TicketTable};
+use crate::session::{HandshakeError, LocalNode, TicketTable};
 use crate::transport::tcp::{Accepted, Listener};
 
 /// Sessions of one node at once (profile 18).
