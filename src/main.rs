@@ -1,1 +1,5 @@
-fn main() {}
+//! The `myclerk` command.
+
+fn main() -> std::process::ExitCode {
+    myclerk::cli::main()
+}

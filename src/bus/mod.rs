@@ -1,1 +1,129 @@
-//! placeholder
+//! The buses: one folder each, with the operations of the wire (`op`), the half that owns the
+//! hardware (`server`) and the half that makes a local kernel device of it (`client`).
+//!
+//! A bus half runs on one stream of one session. It sees that session only through an [`Outlet`]
+//! and a queue of [`Inbound`]; it knows nothing of records, credit or transports.
+
+pub mod usb;
+
+use crate::wire::class::Class;
+use crate::wire::opcode::Opcode;
+use crate::wire::status::Status;
+
+/// What a bus half may do on its stream; implemented by the daemon's peer.
+///
+/// Nothing here blocks. Everything except [`Outlet::request`] is accepted without a result: when
+/// the session is gone it has no effect, and [`Inbound::Closed`] tells so.
+pub trait Outlet {
+    /// Sends a REQUEST and returns the correlation number that its answers carry.
+    ///
+    /// # Errors
+    /// [`OutletError`]; nothing was sent then, and the request is handed back unharmed where
+    /// trying again makes sense.
+    fn request(&self, outgoing: Outgoing) -> Result<u32, OutletError>;
+
+    /// Sends the final RESPONSE to the peer's request `corr`.
+    fn respond(&self, corr: u32, status: Status, payload: Vec<u8>);
+
+    /// Sends an EVENT.
+    fn event(&self, opcode: Opcode, payload: Vec<u8>);
+
+    /// Sends DATA; `fin` ends this direction of the stream.
+    fn data(&self, payload: Vec<u8>, fin: bool);
+
+    /// Asks the peer to give up our request `corr`. A final RESPONSE follows all the same
+    /// (profile 10.4).
+    fn cancel(&self, corr: u32);
+
+    /// Ends the stream in both directions.
+    fn reset(&self, status: Status);
+}
+
+/// The length that an operation declares for its answer, in bytes, if it declares one (profile
+/// 11.2); the buses know their payloads.
+pub fn declared_reply(opcode: Opcode, payload: &[u8]) -> Option<u32> {
+    usb::op::declared_reply(opcode, payload)
+}
+
+/// One request on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The operation.
+    pub opcode: Opcode,
+    /// The class it competes in (profile 11.3).
+    pub class: Class,
+    /// The encoded parameters.
+    pub payload: Vec<u8>,
+    /// Longest answer payload in bytes, counted against the peer's `rqb` (profile 11.2).
+    pub reply_len: u32,
+    /// Milliseconds until the link cancels the request; 0 never does.
+    pub timeout_ms: u32,
+}
+
+/// Why a request was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum OutletError {
+    /// The peer's limit of outstanding requests or bytes is reached (profile 11.2). The request
+    /// comes back; it fits again after one of ours was answered.
+    #[error("the peer's limit of outstanding requests is reached")]
+    WouldBlock(Outgoing),
+    /// The request can never be sent: it is larger than the peer's limits.
+    #[error("the request exceeds the peer's limits")]
+    TooLarge,
+    /// The stream or the session has ended.
+    #[error("the stream is closed")]
+    Closed,
+}
+
+/// What arrives on the stream of a bus half.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inbound {
+    /// The peer asks for an operation.
+    Request {
+        /// Answer with this number.
+        corr: u32,
+        /// The operation.
+        opcode: Opcode,
+        /// Its parameters, not yet looked at.
+        payload: Vec<u8>,
+        /// Seconds since the peer sealed it, by the session clock (profile 16).
+        age_secs: u32,
+    },
+    /// The peer gives up its request. It must still be answered.
+    Cancel {
+        /// The request's number.
+        corr: u32,
+    },
+    /// An answer to one of our requests.
+    Response {
+        /// The request's number.
+        corr: u32,
+        /// Success or failure of the operation as such.
+        status: Status,
+        /// The result, or an error map.
+        payload: Vec<u8>,
+        /// False for the final answer.
+        more: bool,
+    },
+    /// An event of the peer.
+    Event {
+        /// What kind.
+        opcode: Opcode,
+        /// Its content, not yet looked at.
+        payload: Vec<u8>,
+    },
+    /// Bytes of the stream.
+    Data {
+        /// The bytes.
+        payload: Vec<u8>,
+        /// The peer sends no more.
+        fin: bool,
+    },
+    /// The peer ended the stream.
+    Reset {
+        /// Why.
+        status: Status,
+    },
+    /// The session is gone; nothing follows.
+    Closed,
+}

@@ -1,1 +1,17 @@
-//! placeholder
+//! The running programs: configuration, stored state, the control socket, logging, sessions.
+
+mod addresses;
+pub mod admin;
+pub mod client;
+pub mod config;
+pub mod control;
+pub mod enrol;
+pub mod handshake;
+pub mod logging;
+pub mod node;
+mod notify;
+pub mod peer;
+pub mod serve;
+mod signals;
+pub mod state;
+pub mod system;

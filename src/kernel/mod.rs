@@ -1,1 +1,9 @@
-//! placeholder
+//! Safe calls over raw kernel interfaces, without policy and without protocol. The only folder with
+//! unsafe code.
+
+pub mod clock;
+pub mod random;
+pub mod sockopt;
+pub mod usbfs;
+pub mod usbip_pdu;
+pub mod vhci;

@@ -38,6 +38,13 @@ impl Algorithm {
             Self::Zstd => 1,
         }
     }
+
+    /// The compressor among the capabilities of a session (profile 6.3), of which at most one is.
+    pub fn selected(capabilities: &[u64]) -> Option<Self> {
+        [Self::Lz4, Self::Zstd]
+            .into_iter()
+            .find(|algorithm| capabilities.contains(&u64::from(algorithm.to_u8())))
+    }
 }
 
 /// Why a container cannot be unpacked: 0x10 "decompress".

@@ -4,6 +4,7 @@
 //! and before anything is allocated for it.
 #![forbid(unsafe_code)]
 
+pub mod class;
 pub mod compress;
 pub mod crc16;
 pub mod direct;

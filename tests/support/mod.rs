@@ -4,4 +4,4 @@
     dead_code,
     reason = "which helpers are unused differs between test binaries"
 )]
-pub(crate) mod vectors;
+pub mod vectors;

@@ -1,0 +1,115 @@
+//! Answers: transfer replies, empty maps and the error map of profile 10.3.
+
+use nix::errno::Errno;
+
+use crate::bus::usb::op::{REPLY_OVERHEAD, TransferReply, encode_empty};
+use crate::wire::msgpack::Writer;
+use crate::wire::status::{Status, sub};
+
+/// Longest `msg` in an error map, bytes (profile 10.3).
+const MAX_MSG: usize = 256;
+
+/// A request that was not performed, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{status} ({sub}): {msg}")]
+pub struct Refused {
+    /// The status of the answer.
+    pub status: Status,
+    /// Its sub-code.
+    pub sub: &'static str,
+    /// For people.
+    pub msg: String,
+    /// The errno of a `device-io`.
+    pub errno: Option<Errno>,
+}
+
+impl Refused {
+    pub(super) fn new(status: Status, sub: &'static str, msg: impl Into<String>) -> Self {
+        Self {
+            status,
+            sub,
+            msg: msg.into(),
+            errno: None,
+        }
+    }
+
+    /// The payload does not fit the operation or the device.
+    pub(super) fn bad(msg: impl Into<String>) -> Self {
+        Self::new(Status::BadRequest, sub::BAD_PAYLOAD, msg)
+    }
+
+    /// A valid request that is not served here.
+    pub(super) fn unsupported(msg: impl Into<String>) -> Self {
+        Self::new(Status::BadRequest, sub::UNSUPPORTED, msg)
+    }
+
+    /// What the kernel or the device said to `what`.
+    pub(super) fn io(what: &str, errno: Errno) -> Self {
+        if errno == Errno::ENODEV {
+            return Self::gone();
+        }
+        Self {
+            errno: Some(errno),
+            ..Self::new(
+                Status::InternalError,
+                sub::DEVICE_IO,
+                format!("{what}: {}", errno.desc()),
+            )
+        }
+    }
+
+    /// The device was unplugged.
+    pub(super) fn gone() -> Self {
+        Self::new(
+            Status::ServiceUnavailable,
+            sub::DEVICE_GONE,
+            "the device was unplugged",
+        )
+    }
+
+    /// The requester gave the request up before it was started.
+    pub(super) fn cancelled() -> Self {
+        Self::new(Status::Timeout, sub::CANCELLED, "cancelled")
+    }
+
+    fn short_msg(&self) -> &str {
+        let mut end = self.msg.len().min(MAX_MSG);
+        while !self.msg.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.msg.get(..end).unwrap_or_default()
+    }
+
+    /// The error map. Keys stand in the order of their encoding (profile 4.2).
+    pub(super) fn payload(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64 + self.msg.len());
+        let mut writer = Writer::new(&mut out);
+        writer.map(if self.errno.is_some() { 3 } else { 2 });
+        writer.str("msg");
+        writer.str(self.short_msg());
+        writer.str("sub");
+        writer.str(self.sub);
+        if let Some(errno) = self.errno {
+            writer.str("detail");
+            writer.int(errno as i32);
+        }
+        out
+    }
+}
+
+/// `[status, actual, data]`; `data` stays empty for what was sent to the device.
+pub(super) fn transfer(status: i32, actual: usize, data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(data.len() + REPLY_OVERHEAD as usize);
+    // INVARIANT: no transfer is longer than MAX_TRANSFER, which fits.
+    let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    TransferReply::encode(status, length(actual), length(data.len()), &mut out);
+    out.extend_from_slice(data);
+    out
+}
+
+/// `{}`.
+pub(super) fn empty() -> Vec<u8> {
+    let mut out = Vec::with_capacity(1);
+    encode_empty(&mut out);
+    out
+}

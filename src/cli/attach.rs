@@ -1,0 +1,91 @@
+//! `myclerk attach`
+
+use std::fmt::Write as _;
+
+use clap::Args;
+
+use super::Context;
+use super::ask::ask;
+use super::errors::CliError;
+use super::output::{self, clean, label};
+use crate::daemon::control::message::AttachedDevice;
+use crate::daemon::control::{Reply, Request, Side};
+
+const EXAMPLES: &str = "\
+Examples:
+  myclerk attach hub/usb:0403:6001:A50285BI
+  myclerk attach hub/usb:0403
+  myclerk attach 'hub/FT232R USB UART'";
+
+/// Make a device of another machine a device of this one
+///
+/// The kernel here then sees it as plugged in: a stick becomes /dev/sdX, a serial adapter
+/// /dev/ttyUSB0. It stays until `myclerk detach` or the end of the client daemon. Ctrl-C while it is
+/// being attached gives it back.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Attach {
+    /// The machine and its device, as `myclerk list` shows them
+    #[arg(value_name = "NODE/DEVICE", value_parser = parse)]
+    target: (String, String),
+}
+
+fn parse(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((node, device)) if !node.is_empty() && !device.is_empty() => {
+            Ok((node.to_owned(), device.to_owned()))
+        }
+        Some(_) | None => Err("expected NODE/DEVICE as `myclerk list` shows it".to_owned()),
+    }
+}
+
+impl Attach {
+    pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
+        let (node, device) = self.target;
+        let reply = ask(context, Side::Client, &Request::Attach { node, device })?;
+        let Reply::Attached(attached) = reply else {
+            return Err(CliError::odd_reply());
+        };
+        if context.json {
+            output::json(&attached)
+        } else {
+            output::print(&text(&attached))
+        }
+    }
+}
+
+/// `hub/usb:0403:6001:A1`, as `attach` and `detach` take it.
+pub(super) fn path(device: &AttachedDevice) -> String {
+    format!(
+        "{}/{}",
+        clean(label(&device.node.name, &device.node.id)),
+        device.device
+    )
+}
+
+fn text(device: &AttachedDevice) -> String {
+    let mut text = format!("{} is attached to port {}", path(device), device.port);
+    // Writing to a String does not fail.
+    if !device.name.is_empty() {
+        let _ = write!(text, " ({})", clean(&device.name));
+    }
+    if !device.files.is_empty() {
+        let _ = write!(text, ": {}", device.files.join(", "));
+    }
+    text + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_split_at_its_first_slash() {
+        let pair = |a: &str, b: &str| Ok((a.to_owned(), b.to_owned()));
+        assert_eq!(parse("hub/usb:1:2"), pair("hub", "usb:1:2"));
+        assert_eq!(parse("hub/serial:by-id/x"), pair("hub", "serial:by-id/x"));
+        for wrong in ["hub", "hub/", "/usb:1:2", ""] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

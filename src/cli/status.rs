@@ -1,0 +1,235 @@
+//! `myclerk status`
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::Context;
+use super::ask::ask_if_running;
+use super::attach::path;
+use super::errors::CliError;
+use super::list::no_daemon;
+use super::output::{self, Table, bytes, clean, label, span};
+use crate::daemon::control::message::{ClientStatus, NodeName, ServerStatus};
+use crate::daemon::control::{Reply, Request, Side};
+
+const EXAMPLES: &str = "\
+Examples:
+  myclerk status
+  myclerk status --json";
+
+/// Show what the daemons of this machine are doing
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Status {}
+
+#[derive(Serialize)]
+struct Output {
+    server: Option<ServerStatus>,
+    client: Option<ClientStatus>,
+}
+
+impl Status {
+    pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
+        let server = match ask_if_running(context, Side::Server, &Request::Status)? {
+            Some(Reply::Server(status)) => Some(status),
+            Some(_) => return Err(CliError::odd_reply()),
+            None => None,
+        };
+        let client = match ask_if_running(context, Side::Client, &Request::Status)? {
+            Some(Reply::Client(status)) => Some(status),
+            Some(_) => return Err(CliError::odd_reply()),
+            None => None,
+        };
+        let output = Output { server, client };
+        if output.server.is_none() && output.client.is_none() {
+            return Err(no_daemon());
+        }
+        if context.json {
+            output::json(&output)
+        } else {
+            output::print(&output.text())
+        }
+    }
+}
+
+impl Output {
+    fn text(&self) -> String {
+        let parts = [
+            self.server.as_ref().map(server_text),
+            self.client.as_ref().map(client_text),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn node_label(node: &NodeName) -> &str {
+    label(&node.name, &node.id)
+}
+
+fn server_text(status: &ServerStatus) -> String {
+    let offered = match status.offered {
+        0 => "nothing".to_owned(),
+        1 => "1 device".to_owned(),
+        n => format!("{n} devices"),
+    };
+    let mut text = format!(
+        "Server {} up {}, listening on {}, offering {offered}.\n",
+        clean(node_label(&status.node)),
+        span(status.uptime),
+        status.listen.join(", "),
+    );
+    let mut table = Table::new(&["NODE", "ADDRESS", "CONNECTED", "USES", "IN", "OUT"]);
+    for session in &status.sessions {
+        table.row(&[
+            node_label(&session.node),
+            &session.address,
+            &span(session.age),
+            &session.devices.join(" "),
+            &bytes(session.bytes_in),
+            &bytes(session.bytes_out),
+        ]);
+    }
+    text.push_str(&if table.is_empty() {
+        "  nobody is connected\n".to_owned()
+    } else {
+        table.text(2)
+    });
+    text
+}
+
+fn client_text(status: &ClientStatus) -> String {
+    let mut text = format!(
+        "Client {} up {}.\n",
+        clean(node_label(&status.node)),
+        span(status.uptime)
+    );
+    let mut nodes = Table::new(&["NODE", "ADDRESS", "LINK", "FOR", "RTT", "NOTE"]);
+    for peer in &status.nodes {
+        let rtt = peer.rtt_us.map(milliseconds).unwrap_or_default();
+        let problem = peer.problem.as_deref().unwrap_or_default();
+        let label = node_label(&peer.node);
+        nodes.row(&[
+            label,
+            &peer.address,
+            peer.link.word(),
+            &span(peer.since),
+            &rtt,
+            problem,
+        ]);
+    }
+    text.push_str(&if nodes.is_empty() {
+        "  no other machine is known; see myclerk join\n".to_owned()
+    } else {
+        nodes.text(2)
+    });
+    let mut attached = Table::new(&["PORT", "DEVICE", "NAME", "SPEED", "FOR", "FILES"]);
+    for device in &status.attached {
+        let mut age = span(device.age);
+        if !device.live {
+            // Writing to a String does not fail.
+            let _ = write!(age, " (waiting for the link)");
+        }
+        attached.row(&[
+            &device.port.to_string(),
+            &path(device),
+            &device.name,
+            &device.speed,
+            &age,
+            &device.files.join(" "),
+        ]);
+    }
+    text.push_str(&if attached.is_empty() {
+        "  nothing is attached\n".to_owned()
+    } else {
+        attached.text(2)
+    });
+    text
+}
+
+fn milliseconds(micros: u64) -> String {
+    format!("{}.{} ms", micros / 1_000, micros / 100 % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::control::message::{AttachedDevice, Link, PeerInfo, SessionInfo};
+
+    fn node(name: &str) -> NodeName {
+        NodeName {
+            id: "ab".repeat(16),
+            name: name.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_server_shows_who_is_connected_and_what_they_use() {
+        let mut status = ServerStatus {
+            node: node("hub"),
+            family: node("home"),
+            version: "0.1.0".to_owned(),
+            pid: 1,
+            uptime: 3_700,
+            listen: vec!["[::]:7575".to_owned()],
+            offered: 2,
+            sessions: Vec::new(),
+        };
+        assert_eq!(
+            server_text(&status),
+            "Server hub up 1 h 1 min, listening on [::]:7575, offering 2 devices.\n  \
+             nobody is connected\n"
+        );
+        status.sessions.push(SessionInfo {
+            node: node("laptop"),
+            address: "10.0.0.7:4711".to_owned(),
+            age: 60,
+            tier: 4,
+            devices: vec!["usb:1:2".to_owned()],
+            bytes_in: 1_500,
+            bytes_out: 16_777_216,
+        });
+        let text = server_text(&status);
+        let row = "  laptop  10.0.0.7:4711  1 min 0 s  usb:1:2  1.5 kB  16.7 MB\n";
+        assert!(text.ends_with(row), "{text}");
+    }
+
+    #[test]
+    fn a_client_shows_links_and_attached_devices() {
+        let status = ClientStatus {
+            node: node("laptop"),
+            family: node(""),
+            version: "0.1.0".to_owned(),
+            pid: 1,
+            uptime: 5,
+            nodes: vec![PeerInfo {
+                node: node("hub"),
+                address: "hub:7575".to_owned(),
+                link: Link::Connected,
+                since: 4,
+                rtt_us: Some(1_234),
+                problem: None,
+            }],
+            attached: vec![AttachedDevice {
+                node: node("hub"),
+                device: "usb:1:2".to_owned(),
+                name: "Stick".to_owned(),
+                port: 0,
+                speed: "high".to_owned(),
+                live: false,
+                age: 3,
+                files: vec!["/dev/sdb".to_owned()],
+            }],
+        };
+        let text = client_text(&status);
+        assert!(
+            text.contains("  hub   hub:7575  connected  4 s  1.2 ms\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("3 s (waiting for the link)  /dev/sdb\n"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! The client daemon: keeps sessions with the nodes that have hardware, and makes their devices
+//! local ones.
+//!
+//! One [`Client`] is shared by everything on the daemon's thread: the connections ([`hub`]), the
+//! family's news ([`family`]), the attached devices ([`attach`]) and what the person at this
+//! machine asks ([`control`]).
+
+mod attach;
+mod control;
+mod family;
+mod files;
+mod hub;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use self::attach::Attached;
+use self::hub::Hub;
+use super::config::{ClientConfig, Connect};
+use super::control::message::NodeName;
+use super::control::{ControlListener, Side};
+use super::node::{self, Loaded};
+use super::state::StateDir;
+use super::{notify, signals};
+use crate::kernel::clock;
+use crate::kernel::vhci::Vhci;
+use crate::session::LocalNode;
+use crate::session::psk::PskStore;
+use crate::wire::status::{Status, sub};
+use crate::wire::time::Mono;
+
+/// How long devices and peers get to end in order when the daemon stops.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Everything that the parts of the daemon share.
+struct Client {
+    state: StateDir,
+    name: NodeName,
+    family: NodeName,
+    node: RefCell<LocalNode>,
+    psks: RefCell<PskStore>,
+    hubs: RefCell<Vec<Rc<Hub>>>,
+    vhci: Rc<Vhci>,
+    attached: RefCell<Vec<Rc<Attached>>>,
+    started: Mono,
+}
+
+/// Runs the client daemon until it is told to stop.
+///
+/// # Errors
+/// What kept it from starting or made it end.
+pub fn run(config: &ClientConfig) -> anyhow::Result<()> {
+    tokio_uring::start(serve(config))
+}
+
+async fn serve(config: &ClientConfig) -> anyhow::Result<()> {
+    let mut stop = signals::Stop::listen().context("cannot listen for signals")?;
+    let control = ControlListener::bind(&config.paths.run, Side::Client)?;
+    let client = Rc::new(Client::load(config)?);
+    for hub in client.hubs.borrow().iter() {
+        tokio::task::spawn_local(hub::keep(Rc::clone(&client), Rc::clone(hub)));
+    }
+    notify::ready();
+    tracing::info!(
+        node = client.name.name,
+        nodes = client.hubs.borrow().len(),
+        "client started"
+    );
+    let result = tokio::select! {
+        () = stop.wanted() => Ok(()),
+        result = control.serve(Rc::new(Rc::clone(&client))) => {
+            result.context("the control socket failed")
+        }
+    };
+    notify::stopping();
+    client.farewell(&mut stop).await;
+    tracing::info!("client stopped");
+    result
+}
+
+impl Client {
+    fn load(config: &ClientConfig) -> anyhow::Result<Self> {
+        let state = StateDir::new(&config.paths.state);
+        let Loaded { node, psks, name, family } = node::load(&state)?;
+        let mut hubs: Vec<Rc<Hub>> =
+            state.peers()?.all().iter().map(|peer| Rc::new(Hub::of_peer(peer))).collect();
+        for connect in &config.connect {
+            add_hub(&mut hubs, connect);
+        }
+        Ok(Self {
+            state,
+            name,
+            family,
+            node: RefCell::new(node),
+            psks: RefCell::new(psks),
+            hubs: RefCell::new(hubs),
+            vhci: Rc::new(Vhci::system()),
+            attached: RefCell::default(),
+            started: clock::mono(),
+        })
+    }
+
+    /// Gives every device back and ends every session in order.
+    async fn farewell(&self, stop: &mut signals::Stop) {
+        let settled = async {
+            let attached = self.attached.borrow().clone();
+            for device in &attached {
+                device.detach();
+            }
+            for device in &attached {
+                device.gone().await;
+            }
+            let peers: Vec<_> =
+                self.hubs.borrow().iter().filter_map(|hub| hub.peer()).collect();
+            for peer in &peers {
+                peer.close(Status::ServiceUnavailable, sub::SHUTTING_DOWN);
+            }
+            for peer in &peers {
+                peer.closed().await;
+            }
+        };
+        tokio::select! {
+            () = settled => {}
+            () = tokio::time::sleep(FAREWELL) => {
+                tracing::warn!("some devices were not given back in time");
+            }
+            () = stop.wanted() => tracing::warn!("stopped before all devices were given back"),
+        }
+    }
+}
+
+fn add_hub(hubs: &mut Vec<Rc<Hub>>, connect: &Connect) {
+    match hubs.iter().find(|hub| hub.is_called(&connect.node)) {
+        Some(hub) => hub.prefer(&connect.address),
+        None => hubs.push(Rc::new(Hub::of_connect(connect))),
+    }
+}

@@ -1,0 +1,312 @@
+//! Remote devices as local ones.
+
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::hub::Hub;
+use super::{Client, files};
+use crate::bus::usb::client::{self, AttachError, Attachment, Detacher};
+use crate::bus::usb::op::{AttachRequest, AttachResponse, Mode as UseMode, Speed};
+use crate::daemon::admin::unresolved;
+use crate::daemon::control::Conversation;
+use crate::daemon::control::message::{AttachedDevice, ControlError, NodeName};
+use crate::daemon::peer::{CallError, Peer};
+use crate::device::name::{self, Candidate};
+use crate::device::op::{Brief, ListRequest, ListResponse};
+use crate::kernel::clock;
+use crate::kernel::vhci::{PortId, Vhci, VhciError};
+use crate::wire::msgpack;
+use crate::wire::opcode::Opcode;
+use crate::wire::status::{Status, sub};
+use crate::wire::time::Mono;
+
+/// Time for the owner to list its devices.
+const LIST: Duration = Duration::from_secs(10);
+/// Time for the owner to open a device: drivers may take a while to let go.
+const OPEN: Duration = Duration::from_secs(30);
+/// Time for this kernel to find a driver for an attached device.
+const SETTLE: Duration = Duration::from_secs(8);
+const USB_DEVICES: &str = "/sys/bus/usb/devices";
+
+/// A remote device that is local now.
+pub(super) struct Attached {
+    pub(super) node: NodeName,
+    pub(super) device: String,
+    pub(super) name: String,
+    pub(super) port: PortId,
+    pub(super) speed: Speed,
+    since: Mono,
+    detacher: Detacher,
+    ended: Cell<bool>,
+    end: Notify,
+    why: RefCell<Option<String>>,
+}
+
+impl Attached {
+    /// Starts giving it back.
+    pub(super) fn detach(&self) {
+        self.detacher.detach();
+    }
+
+    /// Waits until it is gone.
+    pub(super) async fn gone(&self) {
+        loop {
+            let end = self.end.notified();
+            if self.ended.get() {
+                return;
+            }
+            end.await;
+        }
+    }
+
+    /// The device for people, with the files that it has now.
+    pub(super) fn info(&self, vhci: &Vhci) -> AttachedDevice {
+        let files = sysfs(vhci, self.port).map(|device| files::below(&device));
+        AttachedDevice {
+            node: self.node.clone(),
+            device: self.device.clone(),
+            name: self.name.clone(),
+            port: self.port.0,
+            speed: self.speed.to_string(),
+            live: !self.ended.get(),
+            age: clock::mono().since(self.since).as_secs(),
+            files: files.unwrap_or_default(),
+        }
+    }
+}
+
+/// Where sysfs has the device on a port, once the kernel has enumerated it.
+fn sysfs(vhci: &Vhci, port: PortId) -> Option<PathBuf> {
+    let ports = vhci.ports().ok()?;
+    let port = ports.into_iter().find(|candidate| candidate.id == port)?;
+    let device = Path::new(USB_DEVICES).join(port.local_bus_id);
+    device.join("idVendor").exists().then_some(device)
+}
+
+impl Client {
+    /// Makes a device of a node local; one that is local already is only described.
+    pub(super) async fn attach(
+        self: &Rc<Self>,
+        hub: &Rc<Hub>,
+        query: &str,
+        asker: &Conversation,
+    ) -> Result<AttachedDevice, ControlError> {
+        let node = hub.node();
+        let peer = self.connected(hub).await?;
+        let brief = resolve(&list(&peer, &node).await?, query, &node)?;
+        if let Some(attached) = self.find_attached(&node.id, &brief.dev) {
+            return Ok(attached.info(&self.vhci));
+        }
+        // Without vhci-hcd the owner need not let its drivers go for nothing.
+        self.vhci.ports().map_err(vhci_error)?;
+        asker.step(format!("asking {} for {}", node.name, brief.dev));
+        let (response, stream) = open(&peer, &brief, &node).await?;
+        let (outlet, inbound) = (Rc::clone(&stream.outlet), stream.inbound);
+        let attachment = match client::attach(&self.vhci, &response, stream.outlet, inbound) {
+            Ok(attachment) => attachment,
+            Err(error) => {
+                outlet.reset(Status::Ok);
+                return Err(attach_error(error));
+            }
+        };
+        let attached = self.enter(&attachment, node, brief, response.spd);
+        tokio::task::spawn_local(watch(Rc::clone(self), Rc::clone(&attached), attachment));
+        asker.step("waiting for this machine's drivers");
+        self.settle(&attached).await?;
+        Ok(attached.info(&self.vhci))
+    }
+
+    fn enter(
+        &self,
+        attachment: &Attachment,
+        node: NodeName,
+        brief: Brief,
+        speed: Speed,
+    ) -> Rc<Attached> {
+        let attached = Rc::new(Attached {
+            node,
+            device: brief.dev,
+            name: brief.name,
+            port: attachment.port(),
+            speed,
+            since: clock::mono(),
+            detacher: attachment.detacher(),
+            ended: Cell::new(false),
+            end: Notify::new(),
+            why: RefCell::default(),
+        });
+        self.attached.borrow_mut().push(Rc::clone(&attached));
+        attached
+    }
+
+    /// Waits until a driver has bound, the device ended, or the time is over: a device without a
+    /// driver on this machine is attached all the same.
+    async fn settle(&self, attached: &Attached) -> Result<(), ControlError> {
+        let bound = async {
+            loop {
+                let device = sysfs(&self.vhci, attached.port);
+                if device.is_some_and(|device| has_driver(&device)) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            () = bound => Ok(()),
+            () = tokio::time::sleep(SETTLE) => Ok(()),
+            () = attached.gone() => {
+                let why = attached.why.borrow().clone().unwrap_or_default();
+                Err(ControlError::failed(format!("{} was lost at once", attached.device))
+                    .because(why))
+            }
+        }
+    }
+
+    /// The devices that a node offers to this one.
+    pub(super) async fn remote_devices(&self, hub: &Hub) -> Result<Vec<Brief>, ControlError> {
+        match hub.peer() {
+            Some(peer) => list(&peer, &hub.node()).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) fn find_attached(&self, node: &str, device: &str) -> Option<Rc<Attached>> {
+        let attached = self.attached.borrow();
+        attached.iter().find(|a| a.node.id == node && a.device == device).cloned()
+    }
+}
+
+async fn watch(client: Rc<Client>, attached: Rc<Attached>, attachment: Attachment) {
+    let end = attachment.ended().await;
+    let reason: &dyn std::error::Error = &end;
+    let (node, device) = (&attached.node.name, &attached.device);
+    tracing::info!(node, device, port = %attached.port, reason, "device is no longer attached");
+    *attached.why.borrow_mut() = Some(end.to_string());
+    attached.ended.set(true);
+    attached.end.notify_waiters();
+    client.attached.borrow_mut().retain(|other| !Rc::ptr_eq(other, &attached));
+}
+
+/// True when some interface of the device has a driver.
+fn has_driver(device: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(device) else {
+        return false;
+    };
+    entries.flatten().any(|entry| {
+        entry.file_name().to_string_lossy().contains(':') && entry.path().join("driver").exists()
+    })
+}
+
+/// Every device that the node offers to this one.
+async fn list(peer: &Peer, node: &NodeName) -> Result<Vec<Brief>, ControlError> {
+    let nonsense = |_| ControlError::failed(format!("{} sent a list without sense", node.name));
+    let mut request = ListRequest::default();
+    let mut devices = Vec::new();
+    loop {
+        let payload = msgpack::encode(&request)
+            .map_err(|error| ControlError::failed(error.to_string()))?;
+        let answer = peer
+            .call(Opcode::DeviceList, payload, LIST)
+            .await
+            .map_err(|error| call_error(&error, node, "its devices"))?;
+        let page = ListResponse::decode(&answer).map_err(nonsense)?;
+        devices.extend(page.devs);
+        match page.more {
+            // A list that does not advance would never end.
+            Some(more) if request.after.as_ref().is_none_or(|after| more > *after) => {
+                request.after = Some(more);
+            }
+            Some(_) | None => return Ok(devices),
+        }
+    }
+}
+
+fn resolve(devices: &[Brief], query: &str, node: &NodeName) -> Result<Brief, ControlError> {
+    let candidates: Vec<_> =
+        devices.iter().map(|d| Candidate { id: &d.dev, name: &d.name }).collect();
+    let found = name::resolve(query, &candidates).map_err(|error| {
+        let what = format!("device on {}", node.name);
+        let error = unresolved(&what, query, error, "myclerk list");
+        if devices.is_empty() {
+            error.because(format!("{} offers nothing to this machine", node.name))
+        } else {
+            error
+        }
+    })?;
+    devices
+        .get(found)
+        .cloned()
+        .ok_or_else(|| ControlError::not_found(format!("there is no device {query:?}")))
+}
+
+async fn open(
+    peer: &Peer,
+    brief: &Brief,
+    node: &NodeName,
+) -> Result<(AttachResponse, crate::daemon::peer::PeerStream), ControlError> {
+    let request =
+        AttachRequest { dev: brief.dev.clone(), mode: UseMode::ReadWrite, lock: None, ifs: None };
+    let payload = request.encode().map_err(|error| ControlError::failed(error.to_string()))?;
+    let (answer, stream) = peer
+        .open(Opcode::UsbDeviceAttach, payload, OPEN)
+        .await
+        .map_err(|error| call_error(&error, node, &brief.dev))?;
+    match AttachResponse::decode(&answer) {
+        Ok(response) => Ok((response, stream)),
+        Err(error) => {
+            stream.outlet.reset(Status::BadRequest);
+            let message = format!("{} answered without sense", node.name);
+            Err(ControlError::failed(message).because(error.to_string()))
+        }
+    }
+}
+
+/// A refusal by the owner, in words for the person at this machine.
+fn call_error(error: &CallError, node: &NodeName, thing: &str) -> ControlError {
+    let name = &node.name;
+    match error {
+        CallError::Refused { status, error: map } => match map.sub.as_ref() {
+            sub::EXCLUSIVE => ControlError::refused(format!("{thing} on {name} is in use"))
+                .because("another machine has it attached; it must detach it first"),
+            sub::ACL => ControlError::refused(format!("{name} does not let this machine use {thing}"))
+                .mend(format!("on {name}: myclerk acl grant {thing} THIS-MACHINE")),
+            sub::DEVICE => ControlError::not_found(format!("{name} offers no {thing}"))
+                .mend("myclerk list"),
+            sub::DEVICE_GONE => {
+                ControlError::not_found(format!("{thing} was unplugged from {name}"))
+            }
+            _ => {
+                let cause = map.msg.clone().unwrap_or_else(|| format!("{status} ({})", map.sub));
+                ControlError::refused(format!("{name} refuses {thing}")).because(cause)
+            }
+        },
+        CallError::Ended(end) => {
+            ControlError::failed(format!("the session with {name} ended")).because(end.to_string())
+        }
+        CallError::Link(error) => {
+            ControlError::failed(format!("{name} could not be asked")).because(error.to_string())
+        }
+    }
+}
+
+fn attach_error(error: AttachError) -> ControlError {
+    match error {
+        AttachError::Vhci(error) => vhci_error(error),
+        AttachError::Speed(_) | AttachError::Descriptors | AttachError::Socket(_) => {
+            ControlError::failed(error.to_string())
+        }
+    }
+}
+
+fn vhci_error(error: VhciError) -> ControlError {
+    let message = error.to_string();
+    match std::error::Error::source(&error) {
+        Some(source) => ControlError::failed(message).because(source.to_string()),
+        None => ControlError::failed(message),
+    }
+    .mend("myclerk doctor")
+}

@@ -1,0 +1,175 @@
+//! What the person at this machine asks over the control socket.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Client;
+use super::attach::Attached;
+use super::hub::Hub;
+use crate::daemon::admin::unresolved;
+use crate::daemon::control::message::{
+    AttachedDevice, ClientStatus, ControlError, DetachTarget, DeviceState, Link, RemoteDevice,
+    RemoteNode, Reply, Request,
+};
+use crate::daemon::control::{ControlHandler, Conversation};
+use crate::daemon::peer::Peer;
+use crate::device::acl::Mode;
+use crate::device::name::{self, Candidate};
+use crate::device::op::Brief;
+use crate::device::registry::State;
+use crate::kernel::clock;
+
+/// How long a request waits for a session that is being set up.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+impl ControlHandler for Rc<Client> {
+    async fn handle(
+        &self,
+        request: Request,
+        asker: &Conversation,
+    ) -> Result<Reply, ControlError> {
+        match request {
+            Request::Status => Ok(Reply::Client(self.status())),
+            Request::List => Ok(Reply::Remote(self.list().await)),
+            Request::Attach { node, device } => {
+                let hub = self.hub(&node)?;
+                Ok(Reply::Attached(self.attach(&hub, &device, asker).await?))
+            }
+            Request::Detach { target } => Ok(Reply::Detached(self.detach(&target).await?)),
+            Request::Export { .. }
+            | Request::Unexport { .. }
+            | Request::AclGrant { .. }
+            | Request::AclRevoke { .. }
+            | Request::AclList
+            | Request::Invite { .. }
+            | Request::Members
+            | Request::Revoke { .. } => Err(ControlError::usage(
+                "this is the client half; that is decided on the machine that has the hardware",
+            )
+            .mend("myclerk serve")),
+        }
+    }
+}
+
+impl Client {
+    fn status(&self) -> ClientStatus {
+        ClientStatus {
+            node: self.name.clone(),
+            family: self.family.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime: clock::mono().since(self.started).as_secs(),
+            nodes: self.hubs.borrow().iter().map(|hub| hub.info()).collect(),
+            attached: self.attached.borrow().iter().map(|a| a.info(&self.vhci)).collect(),
+        }
+    }
+
+    async fn list(&self) -> Vec<RemoteNode> {
+        let hubs = self.hubs.borrow().clone();
+        let mut nodes = Vec::new();
+        for hub in hubs {
+            if hub.standing().0 == Link::Connecting {
+                hub.wait_for_peer(PATIENCE).await;
+            }
+            let (devices, failed) = match self.remote_devices(&hub).await {
+                Ok(devices) => (devices, None),
+                Err(error) => (Vec::new(), Some(error.message)),
+            };
+            let (link, problem) = hub.standing();
+            let node = hub.node();
+            let devices = devices.into_iter().map(|d| self.remote_device(&node.id, d)).collect();
+            nodes.push(RemoteNode { node, link, problem: problem.or(failed), devices });
+        }
+        nodes
+    }
+
+    fn remote_device(&self, node: &str, brief: Brief) -> RemoteDevice {
+        let port = self.find_attached(node, &brief.dev).map(|attached| attached.port.0);
+        let state = match State::from_u8(brief.state) {
+            State::InUse if port.is_some() => DeviceState::Attached,
+            State::Free => DeviceState::Free,
+            State::InUse => DeviceState::InUse,
+            State::Locked => DeviceState::Locked,
+            State::Unavailable => DeviceState::Unavailable,
+        };
+        RemoteDevice {
+            id: brief.dev,
+            name: brief.name,
+            mode: Mode::from_u8(brief.mode).unwrap_or(Mode::None),
+            state,
+            port,
+        }
+    }
+
+    /// The node that a person means.
+    fn hub(&self, query: &str) -> Result<Rc<Hub>, ControlError> {
+        let hubs = self.hubs.borrow();
+        let nodes: Vec<_> = hubs.iter().map(|hub| hub.node()).collect();
+        let candidates: Vec<_> =
+            nodes.iter().map(|node| Candidate { id: &node.id, name: &node.name }).collect();
+        let found = name::resolve(query, &candidates)
+            .map_err(|error| unresolved("node", query, error, "myclerk status"))?;
+        hubs.get(found)
+            .cloned()
+            .ok_or_else(|| ControlError::not_found(format!("there is no node {query:?}")))
+    }
+
+    /// The session with a node, or why there is none.
+    pub(super) async fn connected(&self, hub: &Hub) -> Result<Peer, ControlError> {
+        if let Some(peer) = hub.wait_for_peer(PATIENCE).await {
+            return Ok(peer);
+        }
+        let (link, problem) = hub.standing();
+        let message = format!("there is no connection to {}", hub.node().name);
+        let error = match link {
+            Link::Refused => ControlError::refused(message),
+            Link::Connected | Link::Connecting | Link::Waiting => {
+                ControlError::failed(message).mend("myclerk status")
+            }
+        };
+        Err(error.because(problem.unwrap_or_else(|| "it does not answer".to_owned())))
+    }
+
+    async fn detach(&self, target: &DetachTarget) -> Result<Vec<AttachedDevice>, ControlError> {
+        let devices = self.targets(target)?;
+        let infos = devices.iter().map(|device| device.info(&self.vhci)).collect();
+        for device in &devices {
+            device.detach();
+        }
+        for device in &devices {
+            device.gone().await;
+        }
+        Ok(infos)
+    }
+
+    fn targets(&self, target: &DetachTarget) -> Result<Vec<Rc<Attached>>, ControlError> {
+        let attached = self.attached.borrow();
+        match target {
+            DetachTarget::All => Ok(attached.clone()),
+            DetachTarget::Port(port) => attached
+                .iter()
+                .find(|device| device.port.0 == *port)
+                .map(|device| vec![Rc::clone(device)])
+                .ok_or_else(|| {
+                    ControlError::not_found(format!("nothing of ours is attached to port {port}"))
+                        .mend("myclerk status")
+                }),
+            DetachTarget::Device { node, device } => {
+                let node = node.as_ref().map(|node| self.hub(node)).transpose()?;
+                let node = node.map(|hub| hub.node().id);
+                let of_node: Vec<_> = attached
+                    .iter()
+                    .filter(|device| node.as_ref().is_none_or(|id| device.node.id == *id))
+                    .collect();
+                let candidates: Vec<_> = of_node
+                    .iter()
+                    .map(|device| Candidate { id: &device.device, name: &device.name })
+                    .collect();
+                let found = name::resolve(device, &candidates).map_err(|error| {
+                    unresolved("attached device", device, error, "myclerk status")
+                })?;
+                Ok(of_node.get(found).map(|device| Rc::clone(device)).into_iter().collect())
+            }
+        }
+    }
+}

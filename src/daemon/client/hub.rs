@@ -1,0 +1,307 @@
+//! One node that has hardware: its addresses, and the task that keeps a session with it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Client;
+use crate::bus;
+use crate::daemon::config::Connect;
+use crate::daemon::control::message::{Link, NodeName, PeerInfo};
+use crate::daemon::handshake::{self, GreetError, Greeted};
+use crate::daemon::peer::{self, Peer};
+use crate::daemon::state;
+use crate::kernel::clock;
+use crate::link::connection::{Connection, End};
+use crate::session::clock::ClockQuality;
+use crate::session::identity::NodeId;
+use crate::session::psk::PskUse;
+use crate::session::{CloseReason, Dial, HandshakeError};
+use crate::transport::tcp;
+use crate::wire::flags::Tier;
+use crate::wire::status::{Status, sub};
+use crate::wire::time::Mono;
+
+/// Time for each address to accept a connection.
+const DIAL: Duration = Duration::from_secs(5);
+/// Pauses between attempts: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// A node to connect to.
+pub(super) struct Hub {
+    /// Its node-id, once known; the handshake must prove it.
+    id: Cell<Option<NodeId>>,
+    /// Its name: what the person calls it, later what its certificate says.
+    name: RefCell<String>,
+    addresses: RefCell<Vec<String>>,
+    status: RefCell<Standing>,
+    peer: RefCell<Option<Peer>>,
+    changed: Notify,
+    try_now: Notify,
+}
+
+/// How the connection stands.
+struct Standing {
+    link: Link,
+    since: Mono,
+    address: String,
+    problem: Option<String>,
+}
+
+impl Hub {
+    fn new(id: Option<NodeId>, name: &str, addresses: Vec<String>) -> Self {
+        let address = addresses.first().cloned().unwrap_or_default();
+        let status =
+            Standing { link: Link::Connecting, since: clock::mono(), address, problem: None };
+        Self {
+            id: Cell::new(id),
+            name: RefCell::new(name.to_owned()),
+            addresses: RefCell::new(addresses),
+            status: RefCell::new(status),
+            peer: RefCell::default(),
+            changed: Notify::new(),
+            try_now: Notify::new(),
+        }
+    }
+
+    /// A node that this one knows from joining.
+    pub(super) fn of_peer(peer: &state::Peer) -> Self {
+        Self::new(Some(peer.node), &peer.name, peer.addresses.clone())
+    }
+
+    /// A node named on the command line or in the configuration.
+    pub(super) fn of_connect(connect: &Connect) -> Self {
+        let id = connect.node.parse().ok();
+        Self::new(id, &connect.node, vec![connect.address.clone()])
+    }
+
+    /// True when the name or the whole node-id is this node's.
+    pub(super) fn is_called(&self, query: &str) -> bool {
+        self.name.borrow().eq_ignore_ascii_case(query)
+            || self.id.get().is_some_and(|id| id.to_string() == query)
+    }
+
+    /// Tries this address first from now on.
+    pub(super) fn prefer(&self, address: &str) {
+        let mut addresses = self.addresses.borrow_mut();
+        addresses.retain(|known| known != address);
+        addresses.insert(0, address.to_owned());
+    }
+
+    /// The node for people.
+    pub(super) fn node(&self) -> NodeName {
+        NodeName {
+            id: self.id.get().map(|id| id.to_string()).unwrap_or_default(),
+            name: self.name.borrow().clone(),
+        }
+    }
+
+    /// The session, while there is one.
+    pub(super) fn peer(&self) -> Option<Peer> {
+        self.peer.borrow().clone().filter(|peer| peer.ended().is_none())
+    }
+
+    /// How the connection stands, and why it does not.
+    pub(super) fn standing(&self) -> (Link, Option<String>) {
+        let status = self.status.borrow();
+        (status.link, status.problem.clone())
+    }
+
+    /// The connection for `status`.
+    pub(super) fn info(&self) -> PeerInfo {
+        let status = self.status.borrow();
+        PeerInfo {
+            node: self.node(),
+            address: status.address.clone(),
+            link: status.link,
+            since: clock::mono().since(status.since).as_secs(),
+            rtt_us: None,
+            problem: status.problem.clone(),
+        }
+    }
+
+    /// Waits for a session, at most so long, and asks for an attempt at once.
+    pub(super) async fn wait_for_peer(&self, at_most: Duration) -> Option<Peer> {
+        let connected = async {
+            loop {
+                let changed = self.changed.notified();
+                if let Some(peer) = self.peer() {
+                    return Some(peer);
+                }
+                if self.standing().0 == Link::Refused {
+                    return None;
+                }
+                self.try_now.notify_one();
+                changed.await;
+            }
+        };
+        tokio::time::timeout(at_most, connected).await.ok().flatten()
+    }
+
+    fn set(&self, link: Link, address: Option<&str>, problem: Option<String>) {
+        let mut status = self.status.borrow_mut();
+        if status.link != link {
+            status.since = clock::mono();
+        }
+        status.link = link;
+        status.problem = problem;
+        if let Some(address) = address {
+            address.clone_into(&mut status.address);
+        }
+        drop(status);
+        self.changed.notify_waiters();
+    }
+}
+
+/// Why there is no session now.
+enum Setback {
+    /// Trying again may help.
+    Passing(String),
+    /// It will not, until somebody does something.
+    Final(String),
+}
+
+/// Keeps a session with the node, for ever.
+pub(super) async fn keep(client: Rc<Client>, hub: Rc<Hub>) {
+    let mut pause = PAUSES.0;
+    loop {
+        let began = clock::mono();
+        match connect(&client, &hub).await {
+            Setback::Passing(problem) => {
+                tracing::info!(node = hub.node().name, problem, "no session, trying again");
+                hub.set(Link::Waiting, None, Some(problem));
+            }
+            Setback::Final(problem) => {
+                tracing::warn!(node = hub.node().name, problem, "refused");
+                hub.set(Link::Refused, None, Some(problem));
+                return;
+            }
+        }
+        if clock::mono().since(began) > PAUSES.1 {
+            pause = PAUSES.0;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSES.1),
+            () = hub.try_now.notified() => tokio::time::sleep(PAUSES.0 / 4).await,
+        }
+    }
+}
+
+/// Tries every address and stays in the session that comes about, until it ends.
+async fn connect(client: &Rc<Client>, hub: &Rc<Hub>) -> Setback {
+    let addresses = hub.addresses.borrow().clone();
+    let mut problems = Vec::new();
+    for address in addresses {
+        hub.set(Link::Connecting, Some(&address), None);
+        match greet(client, hub, &address).await {
+            Ok(greeted) => return stay(client, hub, greeted).await,
+            Err(Setback::Passing(problem)) => problems.push(format!("{address}: {problem}")),
+            Err(Setback::Final(problem)) => return Setback::Final(problem),
+        }
+    }
+    Setback::Passing(problems.join("; "))
+}
+
+async fn greet(client: &Client, hub: &Hub, address: &str) -> Result<Greeted, Setback> {
+    let path = tcp::dial(address, DIAL)
+        .await
+        .map_err(|error| Setback::Passing(error.to_string()))?;
+    let psk = client.psks.borrow().family().map(|(psk, epoch)| {
+        (psk.clone(), PskUse::Family { epoch, current: true })
+    });
+    let dial = Dial { expected: hub.id.get(), psk, tier: Tier::T4 };
+    let node = client.handshake_node().map_err(|error| Setback::Passing(error.to_string()))?;
+    let greeted = handshake::dial(&node, dial, path).await.map_err(|error| setback(&error))?;
+    let found = greeted.session.peer();
+    let named = found.name().unwrap_or_default();
+    if hub.id.get().is_none() && !hub.is_called(named) {
+        let wanted = hub.name.borrow();
+        return Err(Setback::Final(format!("{address} is {named:?}, not {wanted:?}")));
+    }
+    Ok(greeted)
+}
+
+fn setback(error: &GreetError) -> Setback {
+    match error {
+        GreetError::Silence => Setback::Passing(
+            "it closed the connection without a word: it is no myclerk server, or it does not \
+             know this machine's family key"
+                .to_owned(),
+        ),
+        GreetError::Handshake(HandshakeError::WrongPeer { .. }) => Setback::Final(format!(
+            "another machine answers there: {error}; if it was set up anew, join it again"
+        )),
+        GreetError::Refused(HandshakeError::Certificate(_)) => Setback::Final(error.to_string()),
+        GreetError::Path(_) | GreetError::Handshake(_) | GreetError::Refused(_) => {
+            Setback::Passing(error.to_string())
+        }
+    }
+}
+
+async fn stay(client: &Rc<Client>, hub: &Rc<Hub>, greeted: Greeted) -> Setback {
+    let Greeted { session, path, info } = greeted;
+    if info.peer_clock == ClockQuality::Synchronised {
+        client.node.borrow_mut().trust.learn_time(info.peer_time);
+    }
+    let ordered = path.control.ordered();
+    let connection =
+        Connection::new(clock::mono(), session, ordered, false, bus::declared_reply);
+    let peer = peer::start(connection, path, Rc::new(Rc::clone(client)));
+    let address = peer.address().to_owned();
+    match client.catch_up(&peer).await {
+        Ok(false) => {}
+        Ok(true) => {
+            // This session was made with a replaced PSK and may do nothing else.
+            peer.close(Status::Ok, sub::PSK_REQUIRED);
+            peer.closed().await;
+            return Setback::Passing("the family's key was renewed".to_owned());
+        }
+        Err(error) => tracing::info!(node = hub.node().name, %error, "no family update"),
+    }
+    if peer.ended().is_none() {
+        hub.id.set(Some(peer.identity().node_id));
+        *hub.name.borrow_mut() = peer.name();
+        *hub.peer.borrow_mut() = Some(peer.clone());
+        hub.set(Link::Connected, Some(&address), None);
+        tracing::info!(node = hub.node().name, address, "connected");
+    }
+    let end = peer.closed().await;
+    *hub.peer.borrow_mut() = None;
+    ended(&end)
+}
+
+fn ended(end: &End) -> Setback {
+    match end {
+        End::ClosedByPeer(reason) if reason.status == Status::Unauthorized => {
+            Setback::Final(refusal(reason))
+        }
+        End::Revoked => Setback::Final(
+            "this machine was removed from the family; ask for a new invite and join again"
+                .to_owned(),
+        ),
+        End::ClosedByPeer(_)
+        | End::ClosedHere(_)
+        | End::Violation(_)
+        | End::Forged
+        | End::Silent
+        | End::Exhausted
+        | End::PathLost => Setback::Passing(end.to_string()),
+    }
+}
+
+/// What a refusal after authentication means for the person at this machine.
+fn refusal(reason: &CloseReason) -> String {
+    match reason.sub.as_deref() {
+        Some(sub::REVOKED) => {
+            "this machine was removed from the family; ask for a new invite and join again"
+                .to_owned()
+        }
+        Some(sub::EXPIRED) => {
+            "this machine's certificate has expired; ask for a new invite and join again".to_owned()
+        }
+        Some(sub::UNKNOWN_FAMILY) => "it belongs to another family".to_owned(),
+        Some(_) | None => reason.to_string(),
+    }
+}

@@ -1,0 +1,362 @@
+//! Settings: built-in, then `/etc/myclerk/*.toml` in the order of the names, then `MYCLERK_*`, then
+//! flags; the later one wins. No file is needed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The TCP port that a server listens on unless told otherwise. No port is registered for the
+/// protocol (profile 15.6); this one is unassigned at IANA.
+pub const DEFAULT_PORT: u16 = 7575;
+/// Where the state is unless told otherwise.
+pub const DEFAULT_STATE: &str = "/var/lib/myclerk";
+/// Where the control sockets are unless told otherwise.
+pub const DEFAULT_RUN: &str = "/run/myclerk";
+/// Where the settings files are unless told otherwise.
+pub const DEFAULT_CONFIG: &str = "/etc/myclerk";
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file is not understood.
+    #[error("{} is not understood: {why}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Which line and why.
+        why: String,
+    },
+    /// An address is not usable.
+    #[error("{0:?} is not an address to listen on: expected ADDR or ADDR:PORT, such as [::]:7575")]
+    Listen(String),
+    /// A `NODE=ADDR` is not usable.
+    #[error("{0:?} is not a node and its address: expected NODE=HOST or NODE=HOST:PORT")]
+    Connect(String),
+}
+
+/// One settings file; every key may be absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The state directory.
+    pub state: Option<PathBuf>,
+    /// The run directory.
+    pub run: Option<PathBuf>,
+    /// What `myclerk serve` needs.
+    #[serde(default)]
+    pub serve: ServeSettings,
+    /// What `myclerk client` needs.
+    #[serde(default)]
+    pub client: ClientSettings,
+}
+
+/// `[serve]` of a settings file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServeSettings {
+    /// Addresses to listen on, `ADDR` or `ADDR:PORT`.
+    #[serde(default)]
+    pub listen: Vec<String>,
+}
+
+/// `[client]` of a settings file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientSettings {
+    /// Addresses of nodes, by node name or node-id.
+    #[serde(default)]
+    pub connect: BTreeMap<String, String>,
+}
+
+/// The directories that every subcommand uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// Keys, members, rules; 0700.
+    pub state: PathBuf,
+    /// Control sockets.
+    pub run: PathBuf,
+}
+
+/// What the server daemon is started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeConfig {
+    /// The directories.
+    pub paths: Paths,
+    /// Where to listen; never empty.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// What the client daemon is started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientConfig {
+    /// The directories.
+    pub paths: Paths,
+    /// Nodes to connect to besides the stored peers.
+    pub connect: Vec<Connect>,
+}
+
+/// One node to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// The name or node-id that the other end must prove by its certificate.
+    pub node: String,
+    /// `HOST:PORT`.
+    pub address: String,
+}
+
+impl Settings {
+    /// All `*.toml` of a directory; none when it does not exist.
+    ///
+    /// # Errors
+    /// [`ConfigError::Io`] and [`ConfigError::File`].
+    pub fn load(dir: &Path) -> Result<Self, ConfigError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ConfigError::Io { path, source }
+        };
+        let listing = match std::fs::read_dir(dir) {
+            Ok(listing) => listing,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(io(dir)(error)),
+        };
+        let mut files = Vec::new();
+        for entry in listing {
+            let path = entry.map_err(io(dir))?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+            {
+                files.push(path);
+            }
+        }
+        files.sort();
+        let mut all = Self::default();
+        for path in files {
+            let text = std::fs::read_to_string(&path).map_err(io(&path))?;
+            let one = toml::from_str(&text).map_err(|error| ConfigError::File {
+                path: path.clone(),
+                why: error.to_string().trim_end().to_owned(),
+            })?;
+            all.override_with(one);
+        }
+        Ok(all)
+    }
+
+    fn override_with(&mut self, later: Self) {
+        self.state = later.state.or(self.state.take());
+        self.run = later.run.or(self.run.take());
+        if !later.serve.listen.is_empty() {
+            self.serve.listen = later.serve.listen;
+        }
+        self.client.connect.extend(later.client.connect);
+    }
+
+    /// The directories, after flags and environment.
+    pub fn paths(&self, state: Option<PathBuf>, run: Option<PathBuf>) -> Paths {
+        Paths {
+            state: state
+                .or_else(|| self.state.clone())
+                .unwrap_or_else(|| DEFAULT_STATE.into()),
+            run: run
+                .or_else(|| self.run.clone())
+                .unwrap_or_else(|| DEFAULT_RUN.into()),
+        }
+    }
+
+    /// Where to listen: the flags' addresses, else the files', else every address of the machine.
+    ///
+    /// # Errors
+    /// [`ConfigError::Listen`].
+    pub fn listen(&self, flags: &[String]) -> Result<Vec<SocketAddr>, ConfigError> {
+        let chosen = if flags.is_empty() {
+            &self.serve.listen
+        } else {
+            flags
+        };
+        if chosen.is_empty() {
+            return Ok(vec![SocketAddr::new(
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+                DEFAULT_PORT,
+            )]);
+        }
+        chosen.iter().map(|text| parse_listen(text)).collect()
+    }
+
+    /// Nodes to connect to: the files', overridden by the flags' (`NODE=ADDR`).
+    ///
+    /// # Errors
+    /// [`ConfigError::Connect`].
+    pub fn connect(&self, flags: &[String]) -> Result<Vec<Connect>, ConfigError> {
+        let mut all = self.client.connect.clone();
+        for flag in flags {
+            let (node, address) = flag
+                .split_once('=')
+                .ok_or_else(|| ConfigError::Connect(flag.clone()))?;
+            all.insert(node.to_owned(), address.to_owned());
+        }
+        let checked = |(node, address): (String, String)| match with_port(&address) {
+            Some(address) if !node.is_empty() => Ok(Connect { node, address }),
+            Some(_) | None => Err(ConfigError::Connect(format!("{node}={address}"))),
+        };
+        all.into_iter().map(checked).collect()
+    }
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, ConfigError> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = text.parse() {
+        Ok(address)
+    } else if let Ok(address) = bare.parse() {
+        Ok(SocketAddr::new(address, DEFAULT_PORT))
+    } else {
+        Err(ConfigError::Listen(text.to_owned()))
+    }
+}
+
+/// `HOST:PORT` from `HOST` or `HOST:PORT`, where HOST is a name, an IPv4 address or an IPv6 address
+/// with or without brackets; `None` for anything else.
+pub fn with_port(text: &str) -> Option<String> {
+    if text.is_empty()
+        || text
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace() || c == ',')
+    {
+        return None;
+    }
+    if let Ok(IpAddr::V6(address)) = text.parse() {
+        return Some(format!("[{address}]:{DEFAULT_PORT}"));
+    }
+    if let Some((host, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        let address = host.split_once('%').map_or(host, |(address, _)| address);
+        address.parse::<Ipv6Addr>().ok()?;
+        return match rest.strip_prefix(':') {
+            Some(port) => port
+                .parse::<u16>()
+                .ok()
+                .map(|port| format!("[{host}]:{port}")),
+            None if rest.is_empty() => Some(format!("[{host}]:{DEFAULT_PORT}")),
+            None => None,
+        };
+    }
+    match text.split_once(':') {
+        Some(("", _)) => None,
+        Some((host, port)) => port
+            .parse::<u16>()
+            .ok()
+            .map(|port| format!("{host}:{port}")),
+        None => Some(format!("{text}:{DEFAULT_PORT}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(text: &str) -> Option<String> {
+        parse_listen(text).ok().map(|address| address.to_string())
+    }
+
+    #[test]
+    fn an_address_to_listen_on_may_leave_out_the_port() {
+        for (text, address) in [
+            ("[::]:1234", Some("[::]:1234")),
+            ("127.0.0.1:1", Some("127.0.0.1:1")),
+            ("127.0.0.1", Some("127.0.0.1:7575")),
+            ("::1", Some("[::1]:7575")),
+            ("[::1]", Some("[::1]:7575")),
+            ("localhost", None),
+            ("127.0.0.1:99999", None),
+            ("", None),
+        ] {
+            assert_eq!(listen(text).as_deref(), address, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_to_connect_to_gets_the_default_port() {
+        for (text, address) in [
+            ("hub.lan", Some("hub.lan:7575")),
+            ("hub.lan:80", Some("hub.lan:80")),
+            ("10.0.0.1", Some("10.0.0.1:7575")),
+            ("fe80::1", Some("[fe80::1]:7575")),
+            ("[fe80::1%eth0]", Some("[fe80::1%eth0]:7575")),
+            ("[fe80::1]:80", Some("[fe80::1]:80")),
+            ("[hub]:80", None),
+            ("hub:", None),
+            ("hub:http", None),
+            (":80", None),
+            ("a b", None),
+            ("", None),
+        ] {
+            assert_eq!(with_port(text).as_deref(), address, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_later_file_and_then_a_flag_win() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write(
+            "10-base.toml",
+            "state = '/a'\n[serve]\nlisten = ['::1']\n[client.connect]\nhub = 'x'",
+        );
+        write(
+            "20-more.toml",
+            "state = '/b'\n[client.connect]\nshed = 'y:1'",
+        );
+        write("ignored.txt", "nonsense");
+        let settings = Settings::load(dir.path()).unwrap();
+        let paths = settings.paths(None, Some("/r".into()));
+        assert_eq!(
+            paths,
+            Paths {
+                state: "/b".into(),
+                run: "/r".into()
+            }
+        );
+        assert_eq!(
+            settings.paths(Some("/c".into()), None).state,
+            Path::new("/c")
+        );
+        assert_eq!(
+            settings.listen(&[]).unwrap(),
+            ["[::1]:7575".parse().unwrap()]
+        );
+        assert_eq!(settings.listen(&["0.0.0.0:1".to_owned()]).unwrap().len(), 1);
+        let connect = settings.connect(&["hub=z".to_owned()]).unwrap();
+        let pairs: Vec<_> = connect.iter().map(|c| (&*c.node, &*c.address)).collect();
+        assert_eq!(pairs, [("hub", "z:7575"), ("shed", "y:1")]);
+        assert!(settings.connect(&["hub".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn without_files_the_whole_machine_listens_on_the_default_port() {
+        let settings = Settings::load(Path::new("/nonexistent")).unwrap();
+        assert_eq!(
+            settings.listen(&[]).unwrap(),
+            ["[::]:7575".parse().unwrap()]
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_file_and_key() {
+        let dir = tempfile::TempDir::new().unwrap();
+        std::fs::write(dir.path().join("x.toml"), "[serve]\nlissten = []").unwrap();
+        let error = Settings::load(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("x.toml") && error.contains("lissten"),
+            "{error}"
+        );
+    }
+}

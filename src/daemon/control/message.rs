@@ -1,0 +1,586 @@
+//! What is said over the control socket. The reply types are also what `--json` prints, so a field
+//! once published keeps its name and meaning.
+//!
+//! All ids are lower-case hexadecimal, all times seconds, unless a name says otherwise.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::device::acl::Mode;
+
+/// The version of these messages; a daemon refuses a request of another one.
+pub const VERSION: u32 = 1;
+
+/// The first line of a connection.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Opening {
+    /// [`VERSION`] of the asker.
+    pub version: u32,
+    /// What it wants; kept as it is until the version is checked.
+    pub request: serde_json::Value,
+}
+
+/// What a subcommand asks of a daemon. Names of devices and nodes are as the person typed them; the
+/// daemon resolves them (`device::name`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Both: answered with [`Reply::Server`] or [`Reply::Client`].
+    Status,
+    /// Both: answered with [`Reply::Local`] or [`Reply::Remote`].
+    List,
+    /// Server: offer a device; [`Reply::Exported`].
+    Export {
+        /// Device, or pattern ending in `*`.
+        device: String,
+        /// Although this machine uses it.
+        force: bool,
+    },
+    /// Server: offer it no longer; [`Reply::Unexported`].
+    Unexport {
+        /// Device, or pattern ending in `*`.
+        device: String,
+    },
+    /// Server: add or replace an access entry; [`Reply::Acl`] with that entry.
+    AclGrant {
+        /// Device, or pattern ending in `*`.
+        device: String,
+        /// Node name, node-id or its beginning, `role:NAME` or `family:ID`.
+        subject: String,
+        /// What it grants.
+        mode: Mode,
+    },
+    /// Server: remove access entries; [`Reply::Acl`] with the removed ones.
+    AclRevoke {
+        /// Device, or pattern ending in `*`.
+        device: String,
+        /// As in [`Request::AclGrant`].
+        subject: String,
+    },
+    /// Server: [`Reply::Acl`] with the whole list.
+    AclList,
+    /// Server: let one new node join. Sends [`Progress::Invited`], asks [`Question::Admit`] unless
+    /// `admit` is set, answers [`Reply::Joined`]. Closing the connection withdraws the invite.
+    Invite {
+        /// Roles the new node gets.
+        roles: Vec<String>,
+        /// Addresses to put into the token, `HOST:PORT`; empty: the daemon's own choice.
+        addresses: Vec<String>,
+        /// How long it is valid.
+        minutes: u32,
+        /// Admit whoever holds the token without asking.
+        admit: bool,
+    },
+    /// Server: [`Reply::Members`].
+    Members,
+    /// Server: exclude a node; closes its sessions; [`Reply::Revoked`].
+    Revoke {
+        /// Node name, node-id or its beginning.
+        node: String,
+    },
+    /// Client: make a remote device local; sends [`Progress::Step`]; [`Reply::Attached`].
+    Attach {
+        /// Node name, node-id or its beginning.
+        node: String,
+        /// Device as that node offers it.
+        device: String,
+    },
+    /// Client: give a device back; [`Reply::Detached`].
+    Detach {
+        /// Which.
+        target: DetachTarget,
+    },
+}
+
+/// What to detach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DetachTarget {
+    /// Everything.
+    All,
+    /// By vhci port number.
+    Port(u32),
+    /// By node and device.
+    Device {
+        /// Node name, node-id or its beginning; `None`: whichever node it is from.
+        node: Option<String>,
+        /// Device.
+        device: String,
+    },
+}
+
+/// A line from the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Line {
+    /// Something happened; more follows.
+    Progress(Progress),
+    /// The asker must answer with [`Answer`]; more follows.
+    Question(Question),
+    /// Done; the last line.
+    Reply(Box<Reply>),
+    /// Not done; the last line.
+    Error(ControlError),
+}
+
+/// The asker's answer to a [`Question`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// Yes or no.
+    pub yes: bool,
+}
+
+/// News while a request is being worked on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Progress {
+    /// A step in words for a person: "claiming the device on shed".
+    Step(String),
+    /// The invite is open.
+    Invited {
+        /// The text to hand to the new node.
+        token: String,
+        /// Addresses in the token.
+        addresses: Vec<String>,
+        /// End of validity, seconds since 1970.
+        expires: u64,
+    },
+    /// A node tried the token and failed; the invite may still be open.
+    Attempt {
+        /// Where from.
+        from: SocketAddr,
+        /// How many more attempts the invite survives.
+        left: u32,
+    },
+}
+
+/// Something only the person at the terminal can decide.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Question {
+    /// A node proved that it has the token: may it join?
+    Admit {
+        /// The name it gives itself; not proven.
+        name: String,
+        /// Its proven node-id.
+        node: String,
+        /// Where it connects from.
+        from: String,
+        /// The roles it would get.
+        roles: Vec<String>,
+    },
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// To [`Request::Status`].
+    Server(ServerStatus),
+    /// To [`Request::Status`].
+    Client(ClientStatus),
+    /// To [`Request::List`]: this machine's own devices.
+    Local(Vec<LocalDevice>),
+    /// To [`Request::List`]: what each known node offers.
+    Remote(Vec<RemoteNode>),
+    /// To [`Request::Export`].
+    Exported(Exported),
+    /// To [`Request::Unexport`].
+    Unexported(Unexported),
+    /// To the access list requests.
+    Acl(Vec<AclLine>),
+    /// To [`Request::Members`].
+    Members(Vec<MemberInfo>),
+    /// To [`Request::Invite`].
+    Joined(MemberInfo),
+    /// To [`Request::Revoke`].
+    Revoked(Revoked),
+    /// To [`Request::Attach`].
+    Attached(AttachedDevice),
+    /// To [`Request::Detach`].
+    Detached(Vec<AttachedDevice>),
+}
+
+/// A node by id and name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeName {
+    /// Node-id.
+    pub id: String,
+    /// Name in its certificate; may be empty.
+    pub name: String,
+}
+
+/// What `myclerk status` shows of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// This node.
+    pub node: NodeName,
+    /// The family's id and name.
+    pub family: NodeName,
+    /// Version of the running daemon.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime: u64,
+    /// Where it listens.
+    pub listen: Vec<String>,
+    /// Devices it offers.
+    pub offered: usize,
+    /// Open sessions.
+    pub sessions: Vec<SessionInfo>,
+}
+
+/// One open session of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// The other end.
+    pub node: NodeName,
+    /// Its address.
+    pub address: String,
+    /// Seconds since it was opened.
+    pub age: u64,
+    /// The highest tier it may use, 3 to 5.
+    pub tier: u8,
+    /// Devices it has open.
+    pub devices: Vec<String>,
+    /// Bytes received and sent on the path.
+    pub bytes_in: u64,
+    /// See `bytes_in`.
+    pub bytes_out: u64,
+}
+
+/// What `myclerk status` shows of a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientStatus {
+    /// This node.
+    pub node: NodeName,
+    /// The family's id and name.
+    pub family: NodeName,
+    /// Version of the running daemon.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime: u64,
+    /// Nodes it connects to.
+    pub nodes: Vec<PeerInfo>,
+    /// Devices that are local now.
+    pub attached: Vec<AttachedDevice>,
+}
+
+/// How a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Link {
+    /// An authenticated session is open.
+    Connected,
+    /// Being set up.
+    Connecting,
+    /// Waiting before the next attempt.
+    Waiting,
+    /// The other side refused; no further attempts until restart.
+    Refused,
+}
+
+impl Link {
+    /// The word in tables.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Connecting => "connecting",
+            Self::Waiting => "waiting",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// One node that a client connects to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// The node.
+    pub node: NodeName,
+    /// The address in use, or tried last.
+    pub address: String,
+    /// How the connection stands.
+    pub link: Link,
+    /// Seconds it has stood so.
+    pub since: u64,
+    /// Round-trip time in microseconds, when measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u64>,
+    /// Why it is not connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// One device of this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalDevice {
+    /// Stable id.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// True when the export policy names it.
+    pub exported: bool,
+    /// Why it is not usable by others, or would not be if exported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hazard: Option<String>,
+    /// The node that uses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<NodeName>,
+}
+
+/// What one node offers to this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteNode {
+    /// The node.
+    pub node: NodeName,
+    /// How the connection stands.
+    pub link: Link,
+    /// Why nothing is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Its devices that this node may see.
+    pub devices: Vec<RemoteDevice>,
+}
+
+/// One device of another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteDevice {
+    /// Stable id on that node.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// What this node may do with it.
+    pub mode: Mode,
+    /// Whether it could be attached now.
+    pub state: DeviceState,
+    /// The local port it is attached to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u32>,
+}
+
+/// Whether a device can be attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceState {
+    /// Yes.
+    Free,
+    /// This node has it.
+    Attached,
+    /// Somebody else has it.
+    InUse,
+    /// Somebody else holds its lock.
+    Locked,
+    /// Its owner uses it itself.
+    Unavailable,
+}
+
+impl DeviceState {
+    /// The word in tables.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Attached => "attached",
+            Self::InUse => "in use",
+            Self::Locked => "locked",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// A remote device that is, or was, local.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachedDevice {
+    /// The node that owns it.
+    pub node: NodeName,
+    /// Its id there.
+    pub device: String,
+    /// What people call it.
+    pub name: String,
+    /// The vhci port.
+    pub port: u32,
+    /// `low`, `full`, `high`, `super`, `super+`.
+    pub speed: String,
+    /// False while the link is down and the port is held.
+    pub live: bool,
+    /// Seconds since it was attached.
+    pub age: u64,
+    /// Device nodes that appeared for it, as far as known: `/dev/sdb`, `/dev/ttyUSB0`.
+    pub files: Vec<String>,
+}
+
+/// One access entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AclLine {
+    /// Device, or pattern ending in `*`.
+    pub device: String,
+    /// `node:ID`, `role:NAME` or `family:ID`.
+    pub subject: String,
+    /// The node's name, when the subject is a known node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it grants.
+    pub mode: Mode,
+    /// Only for these opcodes, both ends included; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ops: Vec<(u16, u16)>,
+    /// End of validity, seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+}
+
+/// To [`Request::Export`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// Device id or pattern as stored.
+    pub device: String,
+    /// What people call it; empty for a pattern or an absent device.
+    pub name: String,
+    /// False when it was exported just so already.
+    pub changed: bool,
+    /// Access entries that match it; zero means that nobody can see it yet.
+    pub entries: usize,
+}
+
+/// To [`Request::Unexport`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unexported {
+    /// Device id or pattern.
+    pub device: String,
+    /// False when it was not exported.
+    pub changed: bool,
+    /// Patterns that still offer it.
+    pub still: Vec<String>,
+    /// The node that was using it and lost it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_from: Option<NodeName>,
+}
+
+/// One node of the family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberInfo {
+    /// Node-id.
+    pub id: String,
+    /// Name in its certificate.
+    pub name: String,
+    /// Roles in its certificate.
+    pub roles: Vec<String>,
+    /// When it joined, seconds since 1970.
+    pub joined: u64,
+    /// End of its certificate, seconds since 1970.
+    pub expires: u64,
+    /// When it was excluded, seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<u64>,
+    /// True for the node that answers.
+    pub this: bool,
+    /// Whether it has a session with this daemon; `None` when no daemon was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online: Option<bool>,
+}
+
+/// To [`Request::Revoke`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// The excluded node.
+    pub node: NodeName,
+    /// Number of the new revocation list.
+    pub crl: u64,
+    /// Epoch of the new family PSK.
+    pub psk_epoch: u64,
+    /// Sessions that were closed by it.
+    pub closed: usize,
+}
+
+/// Which kind of failure; decides the exit code of the subcommand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorKind {
+    /// It was tried and did not work.
+    Failed,
+    /// The request makes no sense to this daemon.
+    Usage,
+    /// The asker may not, or the other node refused.
+    Refused,
+    /// The thing named does not exist.
+    NotFound,
+    /// The name fits several things.
+    Ambiguous,
+}
+
+/// A failure, in words for the person who asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ControlError {
+    /// Which kind.
+    pub kind: ErrorKind,
+    /// What failed, naming the thing.
+    pub message: String,
+    /// Why, when that is known and not part of the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The command that mends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mend: Option<String>,
+    /// For [`ErrorKind::Ambiguous`]: what the name fits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<String>,
+}
+
+impl ControlError {
+    /// A failure of the given kind with its message.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            cause: None,
+            mend: None,
+            candidates: Vec::new(),
+        }
+    }
+
+    /// [`ErrorKind::Failed`].
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Failed, message)
+    }
+
+    /// [`ErrorKind::Refused`].
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Refused, message)
+    }
+
+    /// [`ErrorKind::NotFound`].
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotFound, message)
+    }
+
+    /// [`ErrorKind::Usage`].
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage, message)
+    }
+
+    /// Adds the reason.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// Adds the command that mends it.
+    #[must_use]
+    pub fn mend(mut self, command: impl Into<String>) -> Self {
+        self.mend = Some(command.into());
+        self
+    }
+
+    /// Adds what an ambiguous name fits.
+    #[must_use]
+    pub fn candidates(mut self, candidates: Vec<String>) -> Self {
+        self.candidates = candidates;
+        self
+    }
+}

@@ -1,0 +1,247 @@
+//! The tasks that move a peer's messages: reader, writer, timers.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+use super::{Answer, Incoming, Peer, Service, Shared};
+use crate::bus::Inbound;
+use crate::daemon::system::SystemEntropy;
+use crate::kernel::clock;
+use crate::link::connection::{Connection, End};
+use crate::link::{LinkEvent, StreamId};
+use crate::session::record_buf::RecordBuf;
+use crate::transport::{Framed, MessageReader, MessageWriter, Path, TransportError};
+use crate::wire::time::Mono;
+
+/// How long a closing session waits for the other side before the path is cut (profile 14.3).
+const LINGER: Duration = Duration::from_millis(1500);
+
+/// Starts the tasks of an established session and returns its handle. Must be called inside a
+/// `LocalSet`.
+pub fn start(connection: Connection, path: Path, service: Rc<dyn Service>) -> Peer {
+    let Path { reader, writer, control } = path;
+    control.set_limit(connection.max_message());
+    let (ended, _) = watch::channel(None);
+    let peer = Peer(Rc::new(Shared {
+        identity: connection.peer().clone(),
+        connection: RefCell::new(connection),
+        service,
+        path: control,
+        streams: RefCell::new(HashMap::new()),
+        calls: RefCell::new(HashMap::new()),
+        work: Notify::new(),
+        rearm: Notify::new(),
+        ended,
+        bytes_in: Cell::new(0),
+        bytes_out: Cell::new(0),
+    }));
+    tokio::task::spawn_local(read(peer.clone(), reader));
+    tokio::task::spawn_local(write(peer.clone(), writer));
+    tokio::task::spawn_local(keep_time(peer.clone()));
+    peer
+}
+
+async fn read(peer: Peer, mut reader: Box<dyn MessageReader>) {
+    loop {
+        match reader.recv().await {
+            Ok(Some(mut message)) => {
+                let shared = &peer.0;
+                let length = u64::try_from(message.len()).unwrap_or(u64::MAX);
+                shared.bytes_in.set(shared.bytes_in.get().saturating_add(length));
+                shared.connection.borrow_mut().receive(
+                    clock::mono(),
+                    &mut SystemEntropy,
+                    &mut message,
+                );
+                peer.dispatch();
+                shared.wake();
+            }
+            Ok(None) => break peer.path_ended(None),
+            Err(error) => break peer.path_ended(Some(&error)),
+        }
+    }
+}
+
+async fn write(peer: Peer, mut writer: Box<dyn MessageWriter>) {
+    let mut spare = Vec::new();
+    let mut unsent_limit = None;
+    loop {
+        let mut buf = RecordBuf::reuse(std::mem::take(&mut spare));
+        let now = clock::mono();
+        let (more, wanted_limit) = {
+            let mut connection = peer.0.connection.borrow_mut();
+            let more = connection.poll_transmit(now, &mut SystemEntropy, &mut buf);
+            (more, u32::try_from(connection.link().unsent_limit()).unwrap_or(u32::MAX))
+        };
+        if unsent_limit != Some(wanted_limit) {
+            unsent_limit = Some(wanted_limit);
+            // A path that cannot bound its queue only loses latency.
+            let _ = peer.0.path.set_unsent_limit(wanted_limit);
+        }
+        if !more {
+            (spare, _) = buf.into_framed();
+            peer.dispatch();
+            if peer.is_over() {
+                break;
+            }
+            peer.0.rearm.notify_one();
+            peer.0.work.notified().await;
+            continue;
+        }
+        match peer.send(&mut *writer, buf).await {
+            Ok(bytes) => spare = bytes,
+            Err(error) => {
+                peer.path_ended(Some(&error));
+                break;
+            }
+        }
+    }
+    // The other side may be gone already.
+    let _ = writer.close().await;
+    peer.0.path.abort();
+}
+
+async fn keep_time(peer: Peer) {
+    loop {
+        let next = peer.0.connection.borrow().next_timeout();
+        let pause = next.map(|at| at.since(clock::mono()));
+        tokio::select! {
+            () = sleep(pause) => {
+                let now = clock::mono();
+                peer.0.connection.borrow_mut().handle_timeout(now);
+                peer.dispatch();
+                peer.0.wake();
+                // A timer that is due and stays due must not spin.
+                if next.is_some_and(|at| peer.0.connection.borrow().next_timeout() == Some(at)) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+            () = peer.0.rearm.notified() => {}
+        }
+        if peer.ended().is_some() {
+            return;
+        }
+    }
+}
+
+async fn sleep(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Peer {
+    /// Sends one sealed record and gives its buffer back.
+    async fn send(
+        &self,
+        writer: &mut dyn MessageWriter,
+        buf: RecordBuf,
+    ) -> Result<Vec<u8>, TransportError> {
+        let (bytes, range) = buf.into_framed();
+        let length = u64::try_from(range.len()).unwrap_or(u64::MAX);
+        let Ok(framed) = Framed::new(bytes, range.start) else {
+            return Err(TransportError::Empty);
+        };
+        self.0.connection.borrow_mut().link().written(clock::mono(), length);
+        let (result, framed) = writer.send(framed).await;
+        self.0.bytes_out.set(self.0.bytes_out.get().saturating_add(length));
+        self.0.connection.borrow_mut().link().delivered(clock::mono(), length);
+        result.map(|()| framed.into_parts().0)
+    }
+
+    /// Hands everything that the connection has to say to whom it concerns.
+    fn dispatch(&self) {
+        loop {
+            // The borrow must end before the event is handled, which may send.
+            let event = self.0.connection.borrow_mut().poll_event();
+            match event {
+                Some(event) => self.route(event),
+                None => break,
+            }
+        }
+        if self.is_over() {
+            let end = self.0.connection.borrow().end().cloned();
+            self.finish(end.unwrap_or(End::PathLost));
+        }
+    }
+
+    fn route(&self, event: LinkEvent) {
+        match event {
+            LinkEvent::Request { stream, corr, opcode, payload, tier: _, age_secs } => {
+                let inbound = Inbound::Request { corr: corr.0, opcode, payload, age_secs };
+                if let Some(Inbound::Request { payload, .. }) = self.0.deliver(stream, inbound) {
+                    let request = Incoming { stream, corr, opcode, payload, age_secs };
+                    self.0.service.request(self, request);
+                }
+            }
+            LinkEvent::Cancel { stream, corr } => {
+                self.0.deliver(stream, Inbound::Cancel { corr: corr.0 });
+            }
+            LinkEvent::Response { stream, corr, status, payload, more } => {
+                let call = self.0.calls.borrow_mut().remove(&(stream, corr));
+                match call {
+                    // The caller may have given up waiting.
+                    Some(call) => drop(call.send(Answer { status, payload })),
+                    None => {
+                        let corr = corr.0;
+                        self.0.deliver(stream, Inbound::Response { corr, status, payload, more });
+                    }
+                }
+            }
+            LinkEvent::Event { stream, opcode, payload, age_secs: _ } => {
+                if stream == StreamId::CONTROL {
+                    self.0.service.event(self, opcode, &payload);
+                } else {
+                    self.0.deliver(stream, Inbound::Event { opcode, payload });
+                }
+            }
+            LinkEvent::Data { stream, payload, fin } => {
+                self.0.deliver(stream, Inbound::Data { payload, fin });
+            }
+            LinkEvent::Reset { stream, status, payload: _ } => {
+                self.0.deliver(stream, Inbound::Reset { status });
+                self.0.streams.borrow_mut().remove(&stream);
+            }
+            LinkEvent::Writable { .. } => {}
+            LinkEvent::Dropped { stream, count } => {
+                tracing::debug!(%stream, count, "frames dropped for lack of credit");
+            }
+            LinkEvent::Missing { stream, count } => {
+                tracing::debug!(%stream, count, "frames of the peer are missing");
+            }
+        }
+    }
+
+    fn path_ended(&self, error: Option<&TransportError>) {
+        if let Some(error) = error {
+            let error: &dyn std::error::Error = error;
+            tracing::debug!(peer = self.name(), error, "path ended");
+        }
+        self.0.connection.borrow_mut().path_lost(clock::mono());
+        self.dispatch();
+    }
+
+    /// True when nothing more will be sent or received.
+    fn is_over(&self) -> bool {
+        self.0.connection.borrow().is_over()
+    }
+
+    fn finish(&self, end: End) {
+        if self.ended().is_some() {
+            return;
+        }
+        self.0.ended.send_replace(Some(Rc::new(end)));
+        let streams = std::mem::take(&mut *self.0.streams.borrow_mut());
+        for sender in streams.into_values() {
+            let _ = sender.send(Inbound::Closed);
+        }
+        self.0.calls.borrow_mut().clear();
+        self.0.wake();
+        self.0.rearm.notify_one();
+    }
+}

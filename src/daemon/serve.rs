@@ -1,0 +1,183 @@
+//! The server daemon: owns the hardware, decides who may have it.
+//!
+//! One [`Server`] is shared by everything on the daemon's thread. Its parts are one file each: who
+//! connects ([`sessions`]), what a peer asks ([`dispatch`]), what is plugged in ([`devices`]), the
+//! USB streams ([`usb`]), membership ([`family`]) and what the administrator asks ([`control`]).
+
+mod control;
+mod devices;
+mod dispatch;
+mod family;
+mod invite;
+mod sessions;
+mod usb;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::config::ServeConfig;
+use super::control::message::NodeName;
+use super::control::{ControlListener, Side};
+use super::node::{self, Loaded};
+use super::peer::Peer;
+use super::state::{StateDir, StateError};
+use super::system::wall_clock;
+use super::{notify, signals};
+use crate::device::acl::Acl;
+use crate::device::export::ExportPolicy;
+use crate::device::id::DeviceId;
+use crate::device::registry::Registry;
+use crate::kernel::clock;
+use crate::link::StreamId;
+use crate::session::psk::PskStore;
+use crate::session::{LocalNode, TicketTable};
+use crate::transport::half_open::{HalfOpen, HalfOpenLimits};
+use crate::transport::tcp::Listener;
+use crate::wire::status::{Status, sub};
+use crate::wire::time::Mono;
+
+/// How long peers and devices get to end in order when the daemon stops.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Everything that the parts of the daemon share.
+struct Server {
+    state: StateDir,
+    name: NodeName,
+    family: NodeName,
+    node: RefCell<LocalNode>,
+    psks: RefCell<PskStore>,
+    tickets: RefCell<TicketTable>,
+    policy: RefCell<ExportPolicy>,
+    acl: RefCell<Acl>,
+    registry: RefCell<Registry>,
+    sessions: RefCell<Vec<Entry>>,
+    uses: RefCell<Vec<Use>>,
+    invites: RefCell<Vec<Rc<family::Invite>>>,
+    listen: Vec<String>,
+    started: Mono,
+    stopping: Cell<bool>,
+}
+
+/// One open session.
+struct Entry {
+    peer: Peer,
+    since: Mono,
+    tier: u8,
+    /// The Key ID of the token that it came with, if it came to enrol.
+    enrol_key: Option<u32>,
+}
+
+/// One device in use by a peer.
+struct Use {
+    device: DeviceId,
+    peer: Peer,
+    stream: StreamId,
+}
+
+/// Runs the server daemon until it is told to stop.
+///
+/// # Errors
+/// What kept it from starting or made it end.
+pub fn run(config: &ServeConfig) -> anyhow::Result<()> {
+    tokio_uring::start(serve(config))
+}
+
+async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
+    let mut stop = signals::Stop::listen().context("cannot listen for signals")?;
+    let control = ControlListener::bind(&config.paths.run, Side::Server)?;
+    let listeners = bind(&config.listen)?;
+    let server = Rc::new(Server::load(config, &listeners)?);
+    for listener in listeners {
+        tokio::task::spawn_local(sessions::accept(Rc::clone(&server), listener));
+    }
+    server.scan().await;
+    notify::ready();
+    tracing::info!(node = server.name.name, listen = server.listen.join(" "), "server started");
+    let result = tokio::select! {
+        () = stop.wanted() => Ok(()),
+        result = control.serve(Rc::clone(&server)) => {
+            result.context("the control socket failed")
+        }
+    };
+    notify::stopping();
+    server.farewell(&mut stop).await;
+    tracing::info!("server stopped");
+    result
+}
+
+fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<Listener>> {
+    let gate = HalfOpen::new(HalfOpenLimits::default());
+    let listen = |&address| {
+        Listener::bind(address, gate.clone()).with_context(|| format!("cannot listen on {address}"))
+    };
+    addresses.iter().map(listen).collect()
+}
+
+impl Server {
+    fn load(config: &ServeConfig, listeners: &[Listener]) -> anyhow::Result<Self> {
+        let state = StateDir::new(&config.paths.state);
+        let Loaded { node, psks, name, family } = node::load(&state)?;
+        let listen: Result<Vec<_>, _> = listeners.iter().map(Listener::local_addr).collect();
+        Ok(Self {
+            policy: RefCell::new(state.exports()?),
+            acl: RefCell::new(state.acl()?),
+            state,
+            name,
+            family,
+            node: RefCell::new(node),
+            psks: RefCell::new(psks),
+            tickets: RefCell::default(),
+            registry: RefCell::default(),
+            sessions: RefCell::default(),
+            uses: RefCell::default(),
+            invites: RefCell::default(),
+            listen: listen?.iter().map(ToString::to_string).collect(),
+            started: clock::mono(),
+            stopping: Cell::new(false),
+        })
+    }
+
+    /// Reads what subcommands may have changed without this daemon, and takes back what nobody may
+    /// have any longer (profile 17.2).
+    fn reload(&self) -> Result<(), StateError> {
+        let (policy, acl) = (self.state.exports()?, self.state.acl()?);
+        *self.policy.borrow_mut() = policy;
+        *self.acl.borrow_mut() = acl;
+        self.take_back();
+        Ok(())
+    }
+
+    /// The best lower bound of the present, seconds since 1970.
+    fn present(&self) -> u64 {
+        self.node.borrow().trust.present(wall_clock())
+    }
+
+    /// Ends every session in order and waits until the devices are back with their drivers.
+    async fn farewell(&self, stop: &mut signals::Stop) {
+        self.stopping.set(true);
+        let peers: Vec<Peer> =
+            self.sessions.borrow().iter().map(|entry| entry.peer.clone()).collect();
+        for peer in &peers {
+            peer.close(Status::ServiceUnavailable, sub::SHUTTING_DOWN);
+        }
+        let settled = async {
+            for peer in &peers {
+                peer.closed().await;
+            }
+            while !self.uses.borrow().is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = settled => {}
+            () = tokio::time::sleep(FAREWELL) => {
+                tracing::warn!("some devices were not given back in time");
+            }
+            () = stop.wanted() => tracing::warn!("stopped before all devices were given back"),
+        }
+    }
+}

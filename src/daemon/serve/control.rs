@@ -1,0 +1,178 @@
+//! What the administrator asks over the control socket.
+
+use std::rc::Rc;
+
+use super::Server;
+use super::invite::Wanted;
+use crate::daemon::admin::{self, Known};
+use crate::daemon::control::message::{
+    ControlError, LocalDevice, NodeName, Reply, Request, Revoked, ServerStatus, SessionInfo,
+    Unexported,
+};
+use crate::daemon::control::{ControlHandler, Conversation};
+use crate::daemon::peer::Peer;
+use crate::daemon::system::SystemEntropy;
+use crate::device::hex;
+use crate::device::id::DeviceId;
+use crate::kernel::clock;
+
+impl ControlHandler for Server {
+    async fn handle(
+        &self,
+        request: Request,
+        asker: &Conversation,
+    ) -> Result<Reply, ControlError> {
+        match request {
+            Request::Status => Ok(Reply::Server(self.status())),
+            Request::List => {
+                self.scan().await;
+                Ok(Reply::Local(self.local_devices()))
+            }
+            Request::Export { device, force } => {
+                self.scan().await;
+                let exported =
+                    self.known(|known| admin::export(&self.state, known, &device, force))?;
+                self.reload()?;
+                Ok(Reply::Exported(exported))
+            }
+            Request::Unexport { device } => self.unexport(&device),
+            Request::AclGrant { device, subject, mode } => {
+                self.scan().await;
+                let line = self.known(|known| {
+                    admin::acl_grant(&self.state, known, &device, &subject, mode)
+                })?;
+                self.reload()?;
+                Ok(Reply::Acl(vec![line]))
+            }
+            Request::AclRevoke { device, subject } => {
+                let lines =
+                    self.known(|known| admin::acl_revoke(&self.state, known, &device, &subject))?;
+                self.reload()?;
+                Ok(Reply::Acl(lines))
+            }
+            Request::AclList => {
+                Ok(Reply::Acl(self.known(|known| admin::acl_list(&self.state, known))?))
+            }
+            Request::Invite { roles, addresses, minutes, admit } => {
+                let wanted = Wanted { roles, addresses, minutes, admit };
+                Ok(Reply::Joined(self.open_invite(wanted, asker).await?))
+            }
+            Request::Members => {
+                Ok(Reply::Members(self.known(|known| admin::members(&self.state, known))?))
+            }
+            Request::Revoke { node } => Ok(Reply::Revoked(self.revoke(&node)?)),
+            Request::Attach { .. } | Request::Detach { .. } => Err(ControlError::usage(
+                "this is the server half; devices are attached on the machine that uses them",
+            )
+            .mend("myclerk client")),
+        }
+    }
+}
+
+impl Server {
+    fn known<R>(&self, ask: impl FnOnce(Known<'_>) -> R) -> R {
+        let registry = self.registry.borrow();
+        let sessions: Vec<NodeName> =
+            self.sessions.borrow().iter().map(|entry| node_name(&entry.peer)).collect();
+        ask(Known { devices: Some(&registry), sessions: &sessions })
+    }
+
+    fn unexport(&self, device: &str) -> Result<Reply, ControlError> {
+        let before: Vec<DeviceId> =
+            self.uses.borrow().iter().map(|used| used.device.clone()).collect();
+        let unexported = self.known(|known| admin::unexport(&self.state, known, device))?;
+        let users: Vec<(DeviceId, NodeName)> = self
+            .uses
+            .borrow()
+            .iter()
+            .map(|used| (used.device.clone(), node_name(&used.peer)))
+            .collect();
+        self.reload()?;
+        let policy = self.policy.borrow();
+        let taken_from = users
+            .into_iter()
+            .find(|(device, _)| before.contains(device) && !policy.offers(device))
+            .map(|(_, user)| user);
+        Ok(Reply::Unexported(Unexported { taken_from, ..unexported }))
+    }
+
+    fn revoke(&self, query: &str) -> Result<Revoked, ControlError> {
+        let wall = self.present();
+        let (mut revoked, revocation) =
+            admin::revoke(&self.state, query, &mut SystemEntropy, wall)?;
+        if let Ok(node) = revoked.node.id.parse() {
+            revoked.closed = self.exclude(node, &revocation);
+        }
+        tracing::info!(node = revoked.node.id, name = revoked.node.name, "node revoked");
+        Ok(revoked)
+    }
+
+    fn status(&self) -> ServerStatus {
+        let now = clock::mono();
+        let policy = self.policy.borrow();
+        let offered =
+            self.registry.borrow().devices().filter(|d| policy.offers(&d.found.id)).count();
+        let sessions = self.sessions.borrow();
+        ServerStatus {
+            node: self.name.clone(),
+            family: self.family.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime: now.since(self.started).as_secs(),
+            listen: self.listen.clone(),
+            offered,
+            sessions: sessions
+                .iter()
+                .map(|entry| {
+                    let (bytes_in, bytes_out) = entry.peer.traffic();
+                    SessionInfo {
+                        node: node_name(&entry.peer),
+                        address: entry.peer.address().to_owned(),
+                        age: now.since(entry.since).as_secs(),
+                        tier: entry.tier,
+                        devices: self.used_by(&entry.peer),
+                        bytes_in,
+                        bytes_out,
+                    }
+                })
+                .collect(),
+        }
+    }
+
+    fn used_by(&self, peer: &Peer) -> Vec<String> {
+        let uses = self.uses.borrow();
+        let own = uses.iter().filter(|used| used.peer.is(peer));
+        own.map(|used| used.device.as_str().to_owned()).collect()
+    }
+
+    fn local_devices(&self) -> Vec<LocalDevice> {
+        let policy = self.policy.borrow();
+        let registry = self.registry.borrow();
+        registry
+            .devices()
+            .map(|device| LocalDevice {
+                id: device.found.id.as_str().to_owned(),
+                name: device.found.name.clone(),
+                exported: policy.offers(&device.found.id),
+                hazard: device.found.hazard.as_ref().map(|hazard| hazard.reason.clone()),
+                user: device.user.map(|node| self.user_name(&hex::encode(&node))),
+            })
+            .collect()
+    }
+
+    fn user_name(&self, node: &str) -> NodeName {
+        let sessions = self.sessions.borrow();
+        let session = sessions.iter().find(|e| e.peer.identity().node_id.to_string() == node);
+        let name = session.map(|entry| entry.peer.name()).unwrap_or_default();
+        NodeName { id: node.to_owned(), name }
+    }
+}
+
+/// A peer for people.
+pub(super) fn node_name(peer: &Peer) -> NodeName {
+    let identity = peer.identity();
+    NodeName {
+        id: identity.node_id.to_string(),
+        name: identity.name().unwrap_or_default().to_owned(),
+    }
+}

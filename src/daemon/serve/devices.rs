@@ -1,0 +1,172 @@
+//! What is plugged in, and what of it a peer may see and keep.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+
+use super::dispatch::{Answer, bad_payload, internal};
+use super::{Server, Use};
+use crate::bus::usb::enumerate::{self, UsbDeviceInfo};
+use crate::bus::usb::hostuse::{self, Roots};
+use crate::bus::usb::op::DeviceList;
+use crate::bus::usb::server::entry;
+use crate::daemon::peer::Peer;
+use crate::device::acl::{Caller, Need};
+use crate::device::id::DeviceId;
+use crate::device::op::{Brief, DeviceRequest, Info, ListRequest, ListResponse};
+use crate::device::registry::{Change, Found, Hazard, Refusal, View};
+use crate::session::PeerIdentity;
+use crate::wire::error::ErrorMap;
+use crate::wire::msgpack::{self, Value};
+use crate::wire::opcode::Opcode;
+use crate::wire::status::{Status, sub};
+
+/// Of a peer without a family, which no entry names.
+const NO_FAMILY: [u8; 16] = [0; 16];
+
+/// The answer that tells a peer why it may not.
+pub(super) fn refused(refusal: &Refusal) -> (Status, ErrorMap) {
+    let (status, sub) = refusal.status();
+    (status, ErrorMap::new(sub).with_msg(refusal.to_string()))
+}
+
+impl Server {
+    /// Looks at what is plugged in now. A failure leaves the last result.
+    pub(super) async fn scan(&self) -> HashMap<DeviceId, UsbDeviceInfo> {
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Ok(found)) => self.take_scan(found),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                self.take_scan(Vec::new())
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot look for USB devices");
+                HashMap::new()
+            }
+            Err(error) => {
+                tracing::error!(%error, "looking for USB devices failed");
+                HashMap::new()
+            }
+        }
+    }
+
+    fn take_scan(&self, found: Vec<(Found, UsbDeviceInfo)>) -> HashMap<DeviceId, UsbDeviceInfo> {
+        let (found, infos): (Vec<Found>, Vec<UsbDeviceInfo>) = found.into_iter().unzip();
+        let infos = found.iter().map(|found| found.id.clone()).zip(infos).collect();
+        for change in self.registry.borrow_mut().sync(found) {
+            match change {
+                Change::Added(id) => tracing::info!(device = id.as_str(), "device found"),
+                Change::Removed(id, _) => tracing::info!(device = id.as_str(), "device gone"),
+                Change::Changed(id) => tracing::debug!(device = id.as_str(), "device changed"),
+            }
+        }
+        infos
+    }
+
+    /// Asks the registry a question in the name of a peer.
+    pub(super) fn viewed<R>(&self, peer: &PeerIdentity, ask: impl FnOnce(View<'_>) -> R) -> R {
+        let (policy, acl) = (self.policy.borrow(), self.acl.borrow());
+        let family = peer.family().map_or(NO_FAMILY, |family| family.0);
+        let caller = Caller { node: &peer.node_id.0, family: &family, roles: peer.roles() };
+        ask(View { policy: &policy, acl: &acl, caller, now: self.present() })
+    }
+
+    fn briefs(&self, peer: &PeerIdentity) -> Vec<Brief> {
+        let registry = self.registry.borrow();
+        self.viewed(peer, |view| {
+            registry
+                .visible(view)
+                .map(|(device, rights)| Brief {
+                    dev: device.found.id.as_str().to_owned(),
+                    class: device.found.id.class().to_owned(),
+                    name: device.found.name.clone(),
+                    state: device.state(view.policy).to_u8(),
+                    mode: rights.mode().to_u8(),
+                    owner: device.user,
+                })
+                .collect()
+        })
+    }
+
+    pub(super) async fn device_list(&self, peer: &Peer, payload: &[u8]) -> Answer {
+        let request: ListRequest = msgpack::decode_or_default(payload).map_err(bad_payload)?;
+        self.scan().await;
+        let briefs = self.briefs(peer.identity());
+        ListResponse::page(&request, briefs.into_iter()).encode().map_err(internal)
+    }
+
+    pub(super) async fn device_info(&self, peer: &Peer, payload: &[u8]) -> Answer {
+        let request: DeviceRequest = msgpack::decode(payload).map_err(bad_payload)?;
+        let infos = self.scan().await;
+        let brief = self
+            .briefs(peer.identity())
+            .into_iter()
+            .find(|brief| brief.dev == request.dev)
+            .ok_or_else(|| refused(&Refusal::Unknown))?;
+        let info = infos.get(&brief_id(&brief)?);
+        let info = Info::new(brief, info.map(properties).unwrap_or_default());
+        msgpack::encode(&info).map_err(internal)
+    }
+
+    pub(super) async fn usb_device_list(&self, peer: &Peer) -> Answer {
+        let infos = self.scan().await;
+        let devs = self
+            .briefs(peer.identity())
+            .iter()
+            .filter_map(|brief| Some((infos.get(&brief_id(brief).ok()?)?, brief.state)))
+            .map(|(info, state)| entry(info, state))
+            .collect();
+        DeviceList { devs }.encode().map_err(internal)
+    }
+
+    /// Ends the use of every device whose user may not have it any longer.
+    pub(super) fn take_back(&self) {
+        let lost = |used: &&Use| {
+            let registry = self.registry.borrow();
+            let checked = self.viewed(used.peer.identity(), |view| {
+                let attach = Opcode::UsbDeviceAttach;
+                registry.check(view, &used.device, attach, Need::Write, false).map(drop)
+            });
+            // A disk that its user's machine has mounted is no reason to take it away.
+            matches!(checked, Err(Refusal::Unknown | Refusal::Acl))
+        };
+        let uses = self.uses.borrow();
+        for used in uses.iter().filter(lost) {
+            tracing::info!(peer = used.peer.name(), device = used.device.as_str(), "taken back");
+            used.peer.reset_stream(used.stream, Status::Forbidden, &ErrorMap::new(sub::ACL));
+        }
+    }
+}
+
+fn brief_id(brief: &Brief) -> Result<DeviceId, (Status, ErrorMap)> {
+    brief.dev.parse().map_err(internal)
+}
+
+fn properties(info: &UsbDeviceInfo) -> BTreeMap<String, Value> {
+    let mut properties = BTreeMap::from([
+        ("vid".to_owned(), Value::Uint(info.vendor.into())),
+        ("pid".to_owned(), Value::Uint(info.product.into())),
+        ("port".to_owned(), Value::Str(info.ports.clone())),
+    ]);
+    if let Some(serial) = &info.serial {
+        properties.insert("serial".to_owned(), Value::Str(serial.clone()));
+    }
+    properties
+}
+
+/// Reads sysfs; may wait.
+fn look() -> io::Result<Vec<(Found, UsbDeviceInfo)>> {
+    let roots = Roots::default();
+    let devices = enumerate::list()?.into_iter().filter_map(|info| {
+        let id = match info.id.parse() {
+            Ok(id) => id,
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(device = info.id, error, "device left out");
+                return None;
+            }
+        };
+        let hazard = hostuse::check(&roots, &info.location.sysfs)
+            .map(|reason| Hazard { reason: reason.to_string(), forcible: reason.is_forcible() });
+        Some((Found { id, name: info.name(), hazard }, info))
+    });
+    Ok(devices.collect())
+}

@@ -1,0 +1,124 @@
+//! Who connects: accepting, handshakes, the list of open sessions.
+
+use std::rc::Rc;
+
+use super::{Entry, Server};
+use crate::bus;
+use crate::daemon::handshake::{self, Answering, GreetError, Greeted};
+use crate::daemon::peer::{self, Peer};
+use crate::kernel::clock;
+use crate::link::connection::Connection;
+use crate::session::psk::{PskLookup, PskUse};
+use crate::session::{HandshakeError, LocalNode, Restriction, TicketTable};
+use crate::transport::tcp::{Accepted, Listener};
+
+/// Sessions of one node at once (profile 18).
+const PER_NODE: usize = 64;
+
+/// Accepts connections for ever.
+pub(super) async fn accept(server: Rc<Server>, mut listener: Listener) {
+    loop {
+        let accepted = listener.accept().await;
+        tokio::task::spawn_local(welcome(Rc::clone(&server), accepted));
+    }
+}
+
+impl Answering for Server {
+    fn with<R>(
+        &self,
+        step: impl FnOnce(&LocalNode, &dyn PskLookup, &mut TicketTable) -> R,
+    ) -> R {
+        let now = clock::mono();
+        self.psks.borrow_mut().expire(now);
+        let psks = self.psks.borrow();
+        step(&self.node.borrow(), &psks.at(now), &mut self.tickets.borrow_mut())
+    }
+}
+
+async fn welcome(server: Rc<Server>, accepted: Accepted) {
+    let Accepted { path, source, place } = accepted;
+    match handshake::answer(&*server, path).await {
+        Ok(greeted) => {
+            drop(place);
+            server.enter(greeted);
+        }
+        Err(error) => {
+            server.note_failure(&error, &source.ip().to_string());
+        }
+    }
+}
+
+impl Server {
+    /// One line for each refusal; strangers get no answer that explains it.
+    fn note_failure(&self, error: &GreetError, source: &str) {
+        let reason: &dyn std::error::Error = error;
+        match error {
+            GreetError::Silence | GreetError::Handshake(HandshakeError::Timeout) => {
+                tracing::info!(source, reason, "connection ended before a handshake");
+            }
+            GreetError::Refused(_) | GreetError::Handshake(_) | GreetError::Path(_) => {
+                tracing::warn!(source, reason, "connection refused");
+            }
+        }
+    }
+
+    fn enter(self: &Rc<Self>, greeted: Greeted) {
+        let Greeted { session, path, info } = greeted;
+        let tier = session.selected_tier().to_u8();
+        let restriction = session.restricted();
+        let mut trust_changed = false;
+        if info.peer_clock == crate::session::clock::ClockQuality::Synchronised {
+            self.node.borrow_mut().trust.learn_time(info.peer_time);
+            trust_changed = true;
+        }
+        let ordered = path.control.ordered();
+        let now = clock::mono();
+        let connection = Connection::new(now, session, ordered, false, bus::declared_reply);
+        let peer = peer::start(connection, path, Rc::new(Rc::clone(self)));
+        let node = peer.identity().node_id;
+        tracing::info!(
+            peer = peer.name(), %node, address = peer.address(), ?restriction, "session opened"
+        );
+        if trust_changed {
+            self.remember_time();
+        }
+        self.make_room(&peer);
+        let enrol_key = match info.psk {
+            Some((key_id, PskUse::Enrol)) => Some(key_id),
+            Some((_, PskUse::Family { .. } | PskUse::Pair)) | None => None,
+        };
+        let entry = Entry { peer: peer.clone(), since: now, tier, enrol_key };
+        self.sessions.borrow_mut().push(entry);
+        if let Some(key_id) = enrol_key {
+            self.enrolling(&peer, key_id);
+        }
+        tokio::task::spawn_local(leave(Rc::clone(self), peer));
+    }
+
+    /// A node that opens more and more sessions loses its oldest one.
+    fn make_room(&self, peer: &Peer) {
+        let sessions = self.sessions.borrow();
+        let node = peer.identity().node_id;
+        let mut same = sessions.iter().filter(|entry| entry.peer.identity().node_id == node);
+        if same.clone().count() >= PER_NODE
+            && let Some(oldest) = same.next()
+        {
+            use crate::wire::status::{Status, sub};
+            oldest.peer.close(Status::BadRequest, sub::DUPLICATE);
+        }
+    }
+
+    fn remember_time(&self) {
+        let floor = self.node.borrow().trust.floor();
+        let stored = self.state.lock().and_then(|state| state.raise_time_floor(floor));
+        if let Err(error) = stored {
+            tracing::warn!(%error, "the time learned from a peer was not stored");
+        }
+    }
+}
+
+async fn leave(server: Rc<Server>, peer: Peer) {
+    let end = peer.closed().await;
+    tracing::info!(peer = peer.name(), reason = %end, "session ended");
+    server.sessions.borrow_mut().retain(|entry| !entry.peer.is(&peer));
+}

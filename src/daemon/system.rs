@@ -1,0 +1,42 @@
+//! What the sans-IO layers take as arguments: randomness and wall time of this machine.
+
+use crate::kernel::clock;
+use crate::kernel::random;
+use crate::session::clock::{ClockQuality, WallClock};
+use crate::session::entropy::Entropy;
+
+/// The kernel's random number generator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&mut self, out: &mut [u8]) {
+        random::fill(out);
+    }
+}
+
+/// What the machine's clock shows, in seconds since 1970; 0 for a clock before that.
+pub fn wall_secs() -> u64 {
+    clock::wall().secs
+}
+
+/// The machine's clock as a handshake announces it.
+pub fn wall_clock() -> WallClock {
+    let wall = clock::wall();
+    WallClock {
+        secs: wall.secs,
+        quality: match wall.quality {
+            clock::ClockQuality::None => ClockQuality::None,
+            clock::ClockQuality::Estimated => ClockQuality::Estimated,
+            clock::ClockQuality::Synchronised => ClockQuality::Synchronised,
+        },
+    }
+}
+
+/// Sets up and closes a ring, which tells whether this process may use `io_uring` at all.
+///
+/// # Errors
+/// The kernel's refusal: `EPERM` where it is disabled or filtered, `ENOSYS` where it is absent.
+pub fn try_io_uring() -> std::io::Result<()> {
+    tokio_uring::Runtime::new(tokio_uring::builder().entries(2)).map(drop)
+}

@@ -1,0 +1,203 @@
+use super::super::acl::{Entry, Mode, Subject};
+use super::super::export::Export;
+use super::*;
+
+const ME: [u8; 16] = [1; 16];
+const HOME: [u8; 16] = [9; 16];
+
+fn id(text: &str) -> DeviceId {
+    text.parse().unwrap()
+}
+
+fn found(text: &str) -> Found {
+    Found {
+        id: id(text),
+        name: "A thing".to_owned(),
+        hazard: None,
+    }
+}
+
+fn mounted(text: &str, forcible: bool) -> Found {
+    let hazard = Hazard {
+        reason: "its disk sdb1 is mounted".to_owned(),
+        forcible,
+    };
+    Found {
+        hazard: Some(hazard),
+        ..found(text)
+    }
+}
+
+struct Rules {
+    policy: ExportPolicy,
+    acl: Acl,
+}
+
+impl Rules {
+    fn new(exports: &[(&str, bool)], grants: &[(&str, Mode)]) -> Self {
+        let mut rules = Self {
+            policy: ExportPolicy::default(),
+            acl: Acl::default(),
+        };
+        for &(device, force) in exports {
+            let export = Export {
+                device: device.parse().unwrap(),
+                force,
+            };
+            rules.policy.add(export).unwrap();
+        }
+        for &(device, mode) in grants {
+            let entry = Entry::new(device.parse().unwrap(), Subject::Node(ME), mode);
+            rules.acl.grant(entry).unwrap();
+        }
+        rules
+    }
+
+    fn view(&self) -> View<'_> {
+        let caller = Caller {
+            node: &ME,
+            family: &HOME,
+            roles: &[],
+        };
+        View {
+            policy: &self.policy,
+            acl: &self.acl,
+            caller,
+            now: 0,
+        }
+    }
+
+    fn attach(&self, registry: &Registry, device: &str) -> Result<(), Refusal> {
+        let opcode = Opcode::UsbDeviceAttach;
+        registry
+            .check(self.view(), &id(device), opcode, Need::Write, false)
+            .map(|_| ())
+    }
+}
+
+fn registry(scan: &[Found]) -> Registry {
+    let mut registry = Registry::default();
+    registry.sync(scan.to_vec());
+    registry
+}
+
+#[test]
+fn a_scan_tells_what_came_went_and_changed() {
+    let mut registry = registry(&[found("usb:1"), found("usb:2"), found("usb:3")]);
+    registry.begin_use(&id("usb:1"), ME).unwrap();
+    let renamed = Found {
+        name: "Another".to_owned(),
+        ..found("usb:2")
+    };
+    let changes = registry.sync(vec![renamed, found("usb:3"), found("usb:4")]);
+    assert_eq!(
+        changes,
+        [
+            Change::Removed(id("usb:1"), Some(ME)),
+            Change::Changed(id("usb:2")),
+            Change::Added(id("usb:4")),
+        ]
+    );
+}
+
+#[test]
+fn a_rescan_does_not_end_a_use() {
+    let mut registry = registry(&[found("usb:1")]);
+    registry.begin_use(&id("usb:1"), ME).unwrap();
+    assert_eq!(
+        registry.sync(vec![mounted("usb:1", true)]),
+        [Change::Changed(id("usb:1"))]
+    );
+    assert_eq!(registry.get(&id("usb:1")).unwrap().user, Some(ME));
+}
+
+#[test]
+fn a_peer_sees_only_what_is_both_offered_and_granted() {
+    let registry = registry(&[found("usb:1"), found("usb:2"), found("usb:3")]);
+    let rules = Rules::new(
+        &[("usb:1", false), ("usb:2", false)],
+        &[("usb:2", Mode::Read), ("usb:3", Mode::Read)],
+    );
+    let seen: Vec<_> = registry
+        .visible(rules.view())
+        .map(|(d, _)| d.found.id.clone())
+        .collect();
+    assert_eq!(seen, [id("usb:2")]);
+}
+
+#[test]
+fn absent_unoffered_and_ungranted_devices_look_alike() {
+    let registry = registry(&[found("usb:1"), found("usb:2")]);
+    let rules = Rules::new(&[("usb:1", false)], &[("usb:2", Mode::ReadWrite)]);
+    for device in ["usb:1", "usb:2", "usb:absent"] {
+        assert_eq!(
+            rules.attach(&registry, device),
+            Err(Refusal::Unknown),
+            "{device}"
+        );
+    }
+}
+
+#[test]
+fn seeing_is_not_using() {
+    let registry = registry(&[found("usb:1")]);
+    let rules = Rules::new(&[("usb:1", false)], &[("usb:*", Mode::Read)]);
+    assert_eq!(rules.attach(&registry, "usb:1"), Err(Refusal::Acl));
+    let rules = Rules::new(&[("usb:1", false)], &[("usb:*", Mode::ReadWrite)]);
+    assert_eq!(rules.attach(&registry, "usb:1"), Ok(()));
+}
+
+#[test]
+fn force_overrides_a_mount_but_never_a_hub() {
+    let registry = registry(&[mounted("usb:disk", true), mounted("usb:hub", false)]);
+    let grants = [("usb:*", Mode::ReadWrite)];
+    let plain = Rules::new(&[("usb:*", false)], &grants);
+    assert!(matches!(
+        plain.attach(&registry, "usb:disk"),
+        Err(Refusal::Hazard(_))
+    ));
+    let forced = Rules::new(&[("usb:*", true)], &grants);
+    assert_eq!(forced.attach(&registry, "usb:disk"), Ok(()));
+    assert!(matches!(
+        forced.attach(&registry, "usb:hub"),
+        Err(Refusal::Hazard(_))
+    ));
+}
+
+#[test]
+fn a_device_is_used_by_one_session_at_a_time() {
+    let mut registry = registry(&[found("usb:1")]);
+    assert_eq!(registry.begin_use(&id("usb:1"), ME), Ok(()));
+    assert_eq!(registry.begin_use(&id("usb:1"), ME), Err(Refusal::InUse));
+    assert_eq!(
+        registry
+            .get(&id("usb:1"))
+            .unwrap()
+            .state(&ExportPolicy::default()),
+        State::InUse
+    );
+    registry.end_use(&id("usb:1"));
+    assert_eq!(registry.begin_use(&id("usb:1"), [2; 16]), Ok(()));
+}
+
+#[test]
+fn administrative_operations_need_the_role_whatever_the_entries_say() {
+    let registry = registry(&[found("usb:1")]);
+    let rules = Rules::new(&[("usb:1", false)], &[("usb:1", Mode::ReadWrite)]);
+    let ask = |roles: &[String]| {
+        let caller = Caller {
+            node: &ME,
+            family: &HOME,
+            roles,
+        };
+        let view = View {
+            caller,
+            ..rules.view()
+        };
+        registry
+            .check(view, &id("usb:1"), Opcode::AclGrant, Need::Admin, false)
+            .map(|_| ())
+    };
+    assert_eq!(ask(&[]), Err(Refusal::Acl));
+    assert_eq!(ask(&["admin".to_owned()]), Ok(()));
+}
