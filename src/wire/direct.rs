@@ -108,10 +108,12 @@ pub fn emit(head: &FrameHead, payload: &[u8], out: &mut Vec<u8>) -> Result<(), D
     writer.uint(head.stream);
     writer.uint(corr);
     writer.uint(status);
-    match head.body.kind() {
-        _ if payload.is_empty() => writer.nil(),
-        Kind::Data => writer.bin(payload),
-        _ => writer.raw(payload),
+    if payload.is_empty() {
+        writer.nil();
+    } else if matches!(head.body, Body::Data { .. }) {
+        writer.bin(payload);
+    } else {
+        writer.raw(payload);
     }
     if marks != 0 {
         writer.uint(marks);

@@ -181,9 +181,10 @@ pub(super) fn flags_of(message: &[u8], tier: Tier) -> Result<Flags, HeaderError>
 
 /// Bytes of the shortest message with these flags.
 const fn least(flags: Flags) -> usize {
-    match (flags.tier, flags.encrypted) {
-        (Tier::T4, false) => Tier::T4.header_len() + Tier::T4.trailer_len(),
-        _ => flags.tier.overhead(),
+    if flags.encrypted {
+        flags.tier.overhead()
+    } else {
+        flags.tier.header_len() + flags.tier.trailer_len()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The limits that both sides announce in the handshake (profile 6.4 and 18).
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Largest message before a session is authenticated, in bytes (profile 15.2 and 18).
 pub const MAX_UNAUTHENTICATED_MESSAGE: usize = 4096;
@@ -27,18 +27,25 @@ pub const UNDECLARED_REPLY: u32 = 65536;
 #[serde(default)]
 pub struct Limits {
     /// Initial credit of a stream, bytes.
+    #[serde(deserialize_with = "saturating")]
     pub cr: u32,
     /// Largest reassembled or decompressed unit, bytes.
+    #[serde(deserialize_with = "saturating")]
     pub msg: u32,
     /// Largest plaintext of one sealed message, bytes.
+    #[serde(deserialize_with = "saturating")]
     pub rec: u32,
     /// Outstanding requests.
+    #[serde(deserialize_with = "saturating")]
     pub req: u32,
     /// Bytes of outstanding requests and their declared answers.
+    #[serde(deserialize_with = "saturating")]
     pub rqb: u32,
     /// Initial session credit, bytes.
+    #[serde(deserialize_with = "saturating")]
     pub scr: u32,
     /// Open streams.
+    #[serde(deserialize_with = "saturating")]
     pub str: u32,
 }
 
@@ -70,6 +77,12 @@ impl Limits {
     }
 }
 
+/// A peer may announce more than 32 bits hold; it is clamped anyway.
+fn saturating<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let value = u64::deserialize(deserializer)?;
+    Ok(u32::try_from(value).unwrap_or(u32::MAX))
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self::DEFAULT
@@ -79,6 +92,14 @@ impl Default for Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::msgpack;
+
+    #[test]
+    fn values_beyond_32_bits_are_no_error_and_missing_ones_are_defaults() {
+        let limits = msgpack::decode::<Limits>(b"\x81\xa3rec\xcf\x01\0\0\0\0\0\0\0").unwrap();
+        assert_eq!(limits.rec, u32::MAX);
+        assert_eq!(limits.msg, Limits::DEFAULT.msg);
+    }
 
     #[test]
     fn hostile_values_land_in_the_bounds_of_the_profile() {

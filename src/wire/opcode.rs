@@ -288,11 +288,12 @@ impl Opcode {
 
     /// The only tier at which the opcode may stand, where there is only one (profile 6.2 and 17.1).
     pub const fn exact_tier(self) -> Option<Tier> {
-        match self {
-            Self::SessionInit | Self::SessionAck => Some(Tier::T2),
-            Self::SessionRotate | Self::SessionRevoke => Some(Tier::T4),
-            other if other.is_handshake() => Some(Tier::T4),
-            _ => None,
+        if matches!(self, Self::SessionInit | Self::SessionAck) {
+            Some(Tier::T2)
+        } else if self.is_handshake() || matches!(self, Self::SessionRotate | Self::SessionRevoke) {
+            Some(Tier::T4)
+        } else {
+            None
         }
     }
 

@@ -91,6 +91,27 @@ impl<'a> Handshake<'a> {
     }
 }
 
+/// The prefix of a handshake message, which is never sealed.
+///
+/// `opcode` is one of `KEY_EXCHANGE_*`, `SESSION_RESUME`, `SESSION_RESUMED`; `noise16` are 16 random
+/// bits without meaning.
+pub const fn handshake_prefix(
+    opcode: Opcode,
+    sequence: u8,
+    session_id: u16,
+    timestamp: u32,
+    noise16: u16,
+) -> Prefix {
+    Prefix {
+        flags: Flags::plain(Tier::T4),
+        opcode,
+        sequence,
+        session_id,
+        timestamp,
+        nonce: noise16,
+    }
+}
+
 impl fmt::Display for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} key {:08x}", self.prefix, self.key_id)
@@ -121,27 +142,6 @@ pub(super) fn key_header(prefix: &Prefix, key_id: u32, public_key: &[u8; 32]) ->
         *to = from;
     }
     header
-}
-
-/// A header of the handshake, which is never sealed.
-///
-/// `opcode` is one of `KEY_EXCHANGE_*`, `SESSION_RESUME`, `SESSION_RESUMED`; `noise16` are 16 random
-/// bits without meaning.
-pub const fn handshake_prefix(
-    opcode: Opcode,
-    sequence: u8,
-    session_id: u16,
-    timestamp: u32,
-    noise16: u16,
-) -> Prefix {
-    Prefix {
-        flags: Flags::plain(Tier::T4),
-        opcode,
-        sequence,
-        session_id,
-        timestamp,
-        nonce: noise16,
-    }
 }
 
 #[cfg(test)]

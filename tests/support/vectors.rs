@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 /// The whole file.
-pub fn load() -> Value {
+pub(crate) fn load() -> Value {
     let path = std::env::var("MYCLERK_VECTORS").unwrap_or_else(|_| {
         concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/vectors.json").to_owned()
     });
@@ -14,7 +14,7 @@ pub fn load() -> Value {
 }
 
 /// The bytes of a value that is a string of hexadecimal digits.
-pub fn hex(value: &Value) -> Vec<u8> {
+pub(crate) fn hex(value: &Value) -> Vec<u8> {
     let digits = value
         .as_str()
         .unwrap_or_else(|| panic!("{value} is no hexadecimal string"));
@@ -22,14 +22,14 @@ pub fn hex(value: &Value) -> Vec<u8> {
 }
 
 /// The number of a value that is a string of at most 16 hexadecimal digits.
-pub fn hex_u64(value: &Value) -> u64 {
+pub(crate) fn hex_u64(value: &Value) -> u64 {
     hex(value)
         .iter()
         .fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
 /// The entries of a value that is an object, in the order of the file's keys.
-pub fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
+pub(crate) fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
     value
         .as_object()
         .unwrap_or_else(|| panic!("{value} is no object"))
@@ -38,7 +38,7 @@ pub fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
 }
 
 /// The elements of a value that is an array.
-pub fn elements(value: &Value) -> &[Value] {
+pub(crate) fn elements(value: &Value) -> &[Value] {
     value
         .as_array()
         .unwrap_or_else(|| panic!("{value} is no array"))

@@ -73,7 +73,7 @@ fn msg_and_1_mib_are_the_limits_of_a_decompressed_payload() {
             assert_eq!(
                 decompress(
                     algorithm,
-                    &container(algorithm, declared, &[0; 100_000]),
+                    &container(algorithm, declared, &vec![0; 100_000]),
                     limit
                 ),
                 Err(DecompressError::TooLarge {

@@ -89,22 +89,13 @@ impl Reassembler {
             return Ok(None);
         }
         let known = |unit: &Unfinished| unit.message_id == header.message_id;
-        let mut unit = match self.units.iter().position(known) {
-            Some(at) => self.units.get_mut(at),
-            None => {
-                self.start(now, flags, header)?;
-                self.units.back_mut()
-            }
+        let at = match self.units.iter().position(known) {
+            Some(at) => at,
+            None => self.start(now, flags, header)?,
         };
-        let complete = match unit.as_mut() {
-            Some(unit) => unit.add(flags, header, piece)?,
-            None => false,
-        };
-        if complete {
-            Ok(self.finish(header.message_id))
-        } else {
-            Ok(None)
-        }
+        let unit = self.units.get_mut(at);
+        let complete = unit.map_or(Ok(false), |unit| unit.add(flags, header, piece))?;
+        Ok(if complete { self.finish(at) } else { None })
     }
 
     /// Drops the units of an unordered path that took longer than [`REASSEMBLY_TIME`].
@@ -122,7 +113,8 @@ impl Reassembler {
         self.units.iter().map(|unit| unit.expires).min()
     }
 
-    fn start(&mut self, now: Mono, flags: Flags, header: Header) -> Result<(), FragmentError> {
+    /// Makes room for a new unit and returns its place.
+    fn start(&mut self, now: Mono, flags: Flags, header: Header) -> Result<usize, FragmentError> {
         if header.total > self.limit {
             return Err(FragmentError::TooLarge {
                 total: header.total,
@@ -161,20 +153,16 @@ impl Reassembler {
                 Pieces::Unordered(BTreeMap::new())
             },
         });
-        Ok(())
+        Ok(self.units.len() - 1)
     }
 
-    fn finish(&mut self, message_id: u32) -> Option<Unit> {
-        let at = self
-            .units
-            .iter()
-            .position(|unit| unit.message_id == message_id)?;
+    fn finish(&mut self, at: usize) -> Option<Unit> {
         let unit = self.units.remove(at)?;
         if !self.ordered {
             if self.finished.len() >= REMEMBERED {
                 self.finished.pop_front();
             }
-            self.finished.push_back(message_id);
+            self.finished.push_back(unit.message_id);
         }
         Some(Unit {
             flags: Flags {
@@ -183,7 +171,7 @@ impl Reassembler {
             },
             bytes: match unit.pieces {
                 Pieces::Ordered { bytes, .. } => bytes,
-                Pieces::Unordered(pieces) => pieces.into_values().flatten().collect(),
+                Pieces::Unordered(pieces) => pieces.into_values().collect::<Vec<_>>().concat(),
             },
         })
     }
@@ -210,9 +198,10 @@ impl Unfinished {
             }
             Pieces::Unordered(pieces) => {
                 if let Some(first) = pieces.get(&header.index) {
-                    return match first == piece {
-                        true => Ok(false),
-                        false => Err(contradiction),
+                    return if first == piece {
+                        Ok(false)
+                    } else {
+                        Err(contradiction)
                     };
                 }
                 pieces.insert(header.index, piece.to_vec());

@@ -13,7 +13,7 @@ pub use emit::OpenFrame;
 use super::flags::{Flags, FlagsError, Tier};
 use super::fragment::{self, FragmentError};
 use super::opcode::Opcode;
-use super::status::Status;
+use super::status::{Status, sub};
 use super::varint;
 
 /// Streams and correlation ids are below 2^30 (profile 9.2).
@@ -252,6 +252,27 @@ pub enum FrameError {
     /// The fragment header is wrong.
     #[error("wrong fragment")]
     Fragment(#[from] FragmentError),
+}
+
+impl FrameError {
+    /// The sub-code of 0x10 `BAD_REQUEST` with which the session is closed (profile 10.3).
+    pub const fn sub(&self) -> &'static str {
+        match self {
+            Self::Fragment(_) => sub::FRAGMENT,
+            Self::TooMany(_) => sub::LIMIT,
+            Self::Empty
+            | Self::Beyond
+            | Self::Short(_)
+            | Self::Flags(_)
+            | Self::Tier(_)
+            | Self::Relay
+            | Self::Kind(_)
+            | Self::KindFlag
+            | Self::Cut
+            | Self::Stream(_)
+            | Self::Corr(_) => sub::BAD_PAYLOAD,
+        }
+    }
 }
 
 /// The frames of a record's plaintext, at most `max` of them ([`super::limits::FRAMES_PER_RECORD`]).

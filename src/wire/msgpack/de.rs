@@ -63,17 +63,17 @@ impl<'de> Deserializer<'de> {
     }
 
     fn text(&mut self) -> Result<&'de str, DecodeError> {
-        match Head::take(&mut self.rest)? {
-            Head::Str(bytes) => CHECKED.text(bytes),
-            _ => Err(DecodeError::Expected("a string")),
-        }
+        let Head::Str(bytes) = Head::take(&mut self.rest)? else {
+            return Err(DecodeError::Expected("a string"));
+        };
+        CHECKED.text(bytes)
     }
 
     fn bin(&mut self) -> Result<&'de [u8], DecodeError> {
-        match Head::take(&mut self.rest)? {
-            Head::Bin(bytes) => Ok(bytes),
-            _ => Err(DecodeError::Expected("a byte string")),
-        }
+        let Head::Bin(bytes) = Head::take(&mut self.rest)? else {
+            return Err(DecodeError::Expected("a byte string"));
+        };
+        Ok(bytes)
     }
 }
 
@@ -113,10 +113,10 @@ impl<'de> serde::Deserializer<'de> for &mut Deserializer<'de> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        match Head::take(&mut self.rest)? {
-            Head::Map(count) => self.map(count, visitor),
-            _ => Err(DecodeError::Expected("a map")),
-        }
+        let Head::Map(count) = Head::take(&mut self.rest)? else {
+            return Err(DecodeError::Expected("a map"));
+        };
+        self.map(count, visitor)
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {

@@ -22,7 +22,28 @@ pub(super) enum Head<'a> {
     Map(usize),
 }
 
+/// An integer of either sign.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Integer {
+    Unsigned(u64),
+    Negative(i64),
+}
+
 impl<'a> Head<'a> {
+    pub(super) const fn integer(&self) -> Option<Integer> {
+        match self {
+            Self::Uint(value) => Some(Integer::Unsigned(*value)),
+            Self::Int(value) => Some(Integer::Negative(*value)),
+            Self::Nil
+            | Self::Bool(_)
+            | Self::Float(_)
+            | Self::Str(_)
+            | Self::Bin(_)
+            | Self::Array(_)
+            | Self::Map(_) => None,
+        }
+    }
+
     /// Takes one head off the front; of `Array` and `Map` the elements remain in `rest`.
     ///
     /// # Errors

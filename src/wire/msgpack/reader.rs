@@ -2,7 +2,7 @@
 
 use super::DecodeError;
 use super::check::{self, Rules};
-use super::head::Head;
+use super::head::{Head, Integer};
 
 /// A cursor over one payload; every method takes one value off the front.
 ///
@@ -36,10 +36,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError`] when it is no array or has more elements than allowed or than bytes left.
     pub fn array_header(&mut self) -> Result<usize, DecodeError> {
-        match self.head()? {
-            Head::Array(count) => self.rules.array_allowed(count),
-            _ => Err(DecodeError::Expected("an array")),
-        }
+        let Head::Array(count) = self.head()? else {
+            return Err(DecodeError::Expected("an array"));
+        };
+        self.rules.array_allowed(count)
     }
 
     /// The header of an array of at least `least` elements; returns how many there are beyond.
@@ -58,10 +58,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError`] when it is no map or has more entries than allowed or than bytes left.
     pub fn map_header(&mut self) -> Result<usize, DecodeError> {
-        match self.head()? {
-            Head::Map(count) => self.rules.map_allowed(count),
-            _ => Err(DecodeError::Expected("a map")),
-        }
+        let Head::Map(count) = self.head()? else {
+            return Err(DecodeError::Expected("a map"));
+        };
+        self.rules.map_allowed(count)
     }
 
     /// An integer that is not negative.
@@ -69,10 +69,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError`] when it is something else.
     pub fn uint(&mut self) -> Result<u64, DecodeError> {
-        match self.head()? {
-            Head::Uint(value) => Ok(value),
-            Head::Int(_) => Err(DecodeError::Range),
-            _ => Err(DecodeError::Expected("an unsigned integer")),
+        match self.head()?.integer() {
+            Some(Integer::Unsigned(value)) => Ok(value),
+            Some(Integer::Negative(_)) => Err(DecodeError::Range),
+            None => Err(DecodeError::Expected("an unsigned integer")),
         }
     }
 
@@ -81,10 +81,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError`] when it is something else or does not fit.
     pub fn int(&mut self) -> Result<i64, DecodeError> {
-        match self.head()? {
-            Head::Uint(value) => i64::try_from(value).map_err(|_| DecodeError::Range),
-            Head::Int(value) => Ok(value),
-            _ => Err(DecodeError::Expected("an integer")),
+        match self.head()?.integer() {
+            Some(Integer::Unsigned(value)) => i64::try_from(value).map_err(|_| DecodeError::Range),
+            Some(Integer::Negative(value)) => Ok(value),
+            None => Err(DecodeError::Expected("an integer")),
         }
     }
 
@@ -125,10 +125,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError`] when it is something else or cut short.
     pub fn bin(&mut self) -> Result<&'a [u8], DecodeError> {
-        match self.head()? {
-            Head::Bin(bytes) => Ok(bytes),
-            _ => Err(DecodeError::Expected("a byte string")),
-        }
+        let Head::Bin(bytes) = self.head()? else {
+            return Err(DecodeError::Expected("a byte string"));
+        };
+        Ok(bytes)
     }
 
     /// A text string, borrowed from the payload.
@@ -136,10 +136,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError`] when it is something else, too long, or not UTF-8.
     pub fn str(&mut self) -> Result<&'a str, DecodeError> {
-        match self.head()? {
-            Head::Str(bytes) => self.rules.text(bytes),
-            _ => Err(DecodeError::Expected("a string")),
-        }
+        let Head::Str(bytes) = self.head()? else {
+            return Err(DecodeError::Expected("a string"));
+        };
+        self.rules.text(bytes)
     }
 
     /// A boolean.
@@ -147,10 +147,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError`] when it is something else.
     pub fn bool(&mut self) -> Result<bool, DecodeError> {
-        match self.head()? {
-            Head::Bool(value) => Ok(value),
-            _ => Err(DecodeError::Expected("a boolean")),
-        }
+        let Head::Bool(value) = self.head()? else {
+            return Err(DecodeError::Expected("a boolean"));
+        };
+        Ok(value)
     }
 
     /// Nil.
@@ -158,10 +158,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError`] when it is something else.
     pub fn nil(&mut self) -> Result<(), DecodeError> {
-        match self.head()? {
-            Head::Nil => Ok(()),
-            _ => Err(DecodeError::Expected("nil")),
-        }
+        let Head::Nil = self.head()? else {
+            return Err(DecodeError::Expected("nil"));
+        };
+        Ok(())
     }
 
     /// Takes a nil off the front if one stands there, for "x or nil" elements.
