@@ -59,10 +59,12 @@ fn an_unacceptable_offer_is_refused_with_a_hint_where_one_helps() {
     let reason = CloseReason::new(Status::BadRequest, sub::PROFILE_REQUIRED);
     assert_eq!(heard.map(|_| ()), Err(HandshakeError::Refused(reason)));
 
-    assert_eq!(
-        refused(|init| init.profile = Vec::new()),
-        HandshakeError::Profile
-    );
+    let draft_only = |init: &mut SessionInit| {
+        init.profile = Vec::new();
+        init.tier = 0;
+        init.device_id = Some(vec![0; 16].into());
+    };
+    assert_eq!(refused(draft_only), HandshakeError::Profile);
     assert_eq!(
         refused(|init| init.capabilities = vec![0]),
         HandshakeError::Capabilities

@@ -2,23 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::direct;
+use crate::wire::error::ErrorMap;
+use crate::wire::frame::{Body, FrameHead};
 use crate::wire::msgpack;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::Status;
 use crate::wire::tier2;
-
-/// `SESSION_CLOSE`: the error map of profile 10.3 with a code (profile 14.3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct CloseBody {
-    pub(super) code: u8,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) sub: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) msg: Option<String>,
-}
-
-/// Longest `msg` in bytes (profile 10.3).
-const MSG_LEN: usize = 256;
 
 /// The end of a session, or the refusal of one, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,41 +33,27 @@ impl CloseReason {
         }
     }
 
-    pub(super) fn body(&self) -> CloseBody {
-        let printable = |text: &String| {
-            let mut text: String = text.chars().filter(|c| !c.is_control()).collect();
-            let end = (0..=MSG_LEN).rev().find(|end| text.is_char_boundary(*end));
-            text.truncate(end.unwrap_or(0).min(text.len()));
-            text
-        };
-        CloseBody {
-            code: self.status.to_u8(),
-            sub: self.sub.as_ref().map(printable),
-            msg: self.msg.as_ref().map(printable),
+    /// The error map of a `SESSION_CLOSE` (profile 10.3, 14.3).
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut map = ErrorMap::new("").with_code(self.status);
+        map.sub = self.sub.clone().unwrap_or_default().into();
+        match &self.msg {
+            Some(msg) => encode(&map.with_msg(msg.clone())),
+            None => encode(&map),
         }
     }
 
     /// Reads the payload of a `SESSION_CLOSE`; one that cannot be read still closes.
     pub(super) fn decode(payload: &[u8]) -> Self {
-        match msgpack::decode::<CloseBody>(payload) {
-            Ok(body) => {
-                let reason = Self {
-                    status: Status::from_u8(body.code),
-                    sub: body.sub,
-                    msg: body.msg,
-                };
-                let CloseBody { code, sub, msg } = reason.body();
-                Self {
-                    status: Status::from_u8(code),
-                    sub,
-                    msg,
-                }
-            }
-            Err(_) => Self {
-                status: Status::InternalError,
-                sub: None,
-                msg: None,
-            },
+        let map = ErrorMap::decode(payload).unwrap_or_default();
+        let printable = |text: &str| -> Option<String> {
+            let text: String = text.chars().filter(|c| !c.is_control()).collect();
+            (!text.is_empty()).then_some(text)
+        };
+        Self {
+            status: map.status().unwrap_or(Status::InternalError),
+            sub: printable(&map.sub),
+            msg: map.msg.as_deref().and_then(printable),
         }
     }
 
@@ -88,7 +64,7 @@ impl CloseReason {
             sequence: 0,
             session_id: 0,
         };
-        header.message(&encode(&self.body()))
+        header.message(&self.encode())
     }
 }
 
@@ -123,6 +99,29 @@ pub(super) struct TicketBody {
     pub(super) lifetime: u64,
 }
 
+impl TicketBody {
+    /// As an EVENT on stream 0 in direct form (profile 9.1).
+    pub(super) fn to_direct(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let head = FrameHead::new(
+            0,
+            Body::Event {
+                opcode: Opcode::Ticket,
+            },
+        );
+        // INVARIANT: an EVENT has a direct form, and nothing else is refused.
+        let emitted = direct::emit(&head, &encode(self), &mut out);
+        debug_assert_eq!(emitted, Ok(()));
+        out
+    }
+
+    pub(super) fn from_direct(plaintext: &[u8]) -> Option<Self> {
+        let frame = direct::parse(Opcode::Ticket, plaintext).ok()?;
+        let event = matches!(frame.head.body, Body::Event { .. }) && frame.head.stream == 0;
+        event.then(|| msgpack::decode(frame.payload).ok())?
+    }
+}
+
 /// Bytes that a KEEPALIVE may carry (profile 14.1).
 const KEEPALIVE_LEN: usize = 8;
 
@@ -144,18 +143,16 @@ pub(super) fn encode<T: Serialize>(body: &T) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::status::sub;
     use proptest::prelude::*;
 
     #[test]
     fn a_reason_is_printable_and_bounded_whatever_the_peer_sent() {
-        let body = CloseBody {
-            code: 0x11,
-            sub: Some("revoked".into()),
-            msg: Some("\u{1b}[2J".to_owned() + &"\u{e4}".repeat(300)),
-        };
-        let reason = CloseReason::decode(&encode(&body));
+        let mut map = ErrorMap::new(sub::REVOKED).with_code(Status::Unauthorized);
+        map.msg = Some("\u{1b}[2J".to_owned() + &"\u{e4}".repeat(300));
+        let reason = CloseReason::decode(&encode(&map));
         let msg = reason.msg.as_deref().unwrap();
-        assert!(msg.starts_with("[2J") && msg.len() <= MSG_LEN);
+        assert!(msg.starts_with("[2J") && msg.len() <= 256);
         assert!(reason.to_string().starts_with("UNAUTHORIZED (revoked): "));
     }
 
@@ -173,7 +170,7 @@ mod tests {
             let _ = CloseReason::decode(&bytes);
             let _ = is_keepalive(&bytes);
             let _ = msgpack::decode::<RotateBody>(&bytes);
-            let _ = msgpack::decode::<(u64, u64, u64, u64, TicketBody)>(&bytes);
+            let _ = TicketBody::from_direct(&bytes);
         }
     }
 }

@@ -108,6 +108,8 @@ pub struct Session {
     pub(super) confirmed: bool,
     pub(super) failures: u32,
     pub(super) unknown: u32,
+    /// Messages without effect in the second that began then.
+    pub(super) idle: (Mono, u32),
     pub(super) repeat: Option<Repeat>,
     pub(super) issued: Vec<TicketNonce>,
     pub(super) held: Vec<HeldTicket>,
@@ -151,6 +153,7 @@ impl Session {
             confirmed: agreed.role == Role::Responder,
             failures: 0,
             unknown: 0,
+            idle: (now, 0),
             repeat: last.map(|message| Repeat::new(message, now)),
             issued: Vec::new(),
             held: Vec::new(),
@@ -239,7 +242,7 @@ impl Session {
             self.state = State::Closing {
                 deadline: now.after(CLOSE_WAIT),
             };
-            self.pending.close = Some(reason.body());
+            self.pending.close = Some(reason.clone());
         }
     }
 

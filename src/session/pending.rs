@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use super::control::{CloseBody, CloseReason, RevokeBody, RotateBody, TicketBody, encode};
+use super::control::{CloseReason, RevokeBody, RotateBody, TicketBody, encode};
 use super::entropy::Entropy;
 use super::epoch::Role;
 use super::established::{Session, State};
@@ -13,8 +13,6 @@ use crate::wire::flags::{Flags, Tier};
 use crate::wire::opcode::Opcode;
 use crate::wire::time::Mono;
 
-/// Kind EVENT of the direct form (profile 9.1, 9.3).
-const EVENT: u64 = 3;
 /// Bounds of the keepalive period (profile 14.1).
 const PERIOD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Periods of silence after which a session is dead.
@@ -24,7 +22,7 @@ const DEAD_PERIODS: u32 = 3;
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub(super) revoke: Option<RevokeBody>,
-    pub(super) close: Option<CloseBody>,
+    pub(super) close: Option<CloseReason>,
     pub(super) close_ack: bool,
     /// Tickets with the epoch they belong to.
     pub(super) tickets: VecDeque<(u32, TicketBody)>,
@@ -171,8 +169,8 @@ impl Session {
             self.erase();
             return Some(result);
         }
-        if let Some(body) = self.pending.close.take() {
-            buf.extend_from_slice(&encode(&body));
+        if let Some(reason) = self.pending.close.take() {
+            buf.extend_from_slice(&reason.encode());
             return Some(self.seal_core(now, Tier::T3, Opcode::SessionClose, buf));
         }
         if core::mem::take(&mut self.pending.close_ack) {
@@ -188,7 +186,7 @@ impl Session {
         while let Some((epoch, body)) = self.pending.tickets.pop_front() {
             // A ticket belongs to the epoch it was derived from; after a rotation nobody could use it.
             if epoch == number {
-                buf.extend_from_slice(&encode(&(EVENT, 0u8, 0u8, 0u8, body)));
+                buf.extend_from_slice(&body.to_direct());
                 return Some(self.seal_core(now, Tier::T3, Opcode::Ticket, buf));
             }
         }
@@ -234,7 +232,7 @@ impl Session {
     /// refused (profile 6.8).
     pub(super) fn refuse(mut self, now: Mono, reason: &CloseReason) -> Vec<u8> {
         let mut buf = RecordBuf::with_capacity(0);
-        buf.extend_from_slice(&encode(&reason.body()));
+        buf.extend_from_slice(&reason.encode());
         match self.seal_core(now, Tier::T3, Opcode::SessionClose, &mut buf) {
             Ok(()) => buf.message().to_vec(),
             Err(_) => Vec::new(),

@@ -1,13 +1,14 @@
 //! What an established session does with a message.
 
 use core::ops::Range;
+use core::time::Duration;
 
 use super::control::{CloseReason, RevokeBody, RotateBody, TicketBody, is_keepalive};
 use super::entropy::Entropy;
 use super::established::{Session, State};
 use super::open::{self, OpenError, OpenErrorKind, Opened};
 use crate::wire::flags::{Flags, Tier};
-use crate::wire::limits::MAX_UNKNOWN;
+use crate::wire::limits::{MAX_IDLE_FRAMES_PER_SECOND, MAX_UNKNOWN};
 use crate::wire::msgpack;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
@@ -15,6 +16,7 @@ use crate::wire::time::Mono;
 
 /// Failed openings of an epoch on an unordered path before the session closes (profile 8.5).
 const MAX_FAILURES: u32 = 1 << 20;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What a message was. Plaintexts lie in the message's buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,11 +130,9 @@ impl Session {
         message: &[u8],
     ) -> Received {
         let (flags, opcode, age_secs) = (opened.flags, opened.opcode, opened.age_secs);
-        let key_change = matches!(opcode, Opcode::SessionRotate | Opcode::SessionRevoke);
-        let allowed = if key_change {
-            flags.tier == Tier::T4
-        } else {
-            flags.tier <= self.tier
+        let allowed = match opcode.exact_tier() {
+            Some(tier) => flags.tier == tier,
+            None => flags.tier <= self.tier,
         };
         if !allowed {
             return self.violation(now, Status::Forbidden, sub::TIER);
@@ -172,7 +172,7 @@ impl Session {
         payload: &[u8],
     ) -> Received {
         match opened.opcode {
-            Opcode::Nop | Opcode::KeepaliveAck => Received::Handled,
+            Opcode::Nop | Opcode::KeepaliveAck => self.on_idle(now),
             Opcode::Keepalive if is_keepalive(payload) => {
                 self.pending.echo = Some(payload.to_vec());
                 Received::Handled
@@ -197,9 +197,9 @@ impl Session {
                     }
                 }
             }
-            Opcode::Ticket => match msgpack::decode::<(u64, u64, u64, u64, TicketBody)>(payload) {
-                Ok((.., body)) if self.hold_ticket(now, number, &body) => Received::Handled,
-                Ok(_) | Err(_) => self.violation(now, Status::BadRequest, sub::BAD_PAYLOAD),
+            Opcode::Ticket => match TicketBody::from_direct(payload) {
+                Some(body) if self.hold_ticket(now, number, &body) => Received::Handled,
+                Some(_) | None => self.violation(now, Status::BadRequest, sub::BAD_PAYLOAD),
             },
             Opcode::Unknown(_) if self.unknown < MAX_UNKNOWN => {
                 self.unknown += 1;
@@ -207,6 +207,19 @@ impl Session {
             }
             _ => self.violation(now, Status::BadRequest, sub::UNKNOWN_OP),
         }
+    }
+
+    /// Cover traffic is welcome within reason (profile 18).
+    fn on_idle(&mut self, now: Mono) -> Received {
+        let (began, count) = &mut self.idle;
+        if now.since(*began) >= SECOND {
+            (*began, *count) = (now, 0);
+        }
+        *count += 1;
+        if *count > MAX_IDLE_FRAMES_PER_SECOND {
+            return self.violation(now, Status::BadRequest, sub::LIMIT);
+        }
+        Received::Handled
     }
 
     fn on_close(&mut self, payload: &[u8]) -> Received {

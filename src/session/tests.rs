@@ -316,6 +316,22 @@ fn unknown_core_messages_are_ignored_a_hundred_times() {
 }
 
 #[test]
+fn a_thousand_idle_messages_a_second_are_enough() {
+    let (mut i, mut r) = pair(true);
+    let mut nop = |r: &mut Session, now| {
+        let mut buf = RecordBuf::with_capacity(0);
+        i.seal_core(now, Tier::T3, Opcode::Nop, &mut buf).unwrap();
+        assert_eq!(receive(r, now, buf.message()), Ok(Received::Handled));
+    };
+    for second in 0..3 {
+        (0..1000).for_each(|_| nop(&mut r, Mono::from_secs(second)));
+    }
+    assert_eq!(r.state, established::State::Open);
+    nop(&mut r, Mono::from_secs(2));
+    assert!(matches!(r.state, established::State::Closing { .. }));
+}
+
+#[test]
 fn a_handshake_message_sealed_inside_a_session_closes_it() {
     for opcode in [
         Opcode::SessionInit,

@@ -228,12 +228,13 @@ impl Responder {
     ) -> Result<Acknowledged, HandshakeError> {
         let (header, payload) = messages::expect_tier2(m1, Opcode::SessionInit)?;
         let init: SessionInit = messages::decode(payload)?;
-        if header.session_id != 0 || init.device_id.is_some() || !messages::is_short(&init.profile)
-        {
-            return Err(HandshakeError::Malformed);
-        }
+        // First of all, so that a peer of the bare draft learns what it lacks.
         if !init.profile.contains(&PROFILE) {
             return Err(HandshakeError::Profile);
+        }
+        let named = header.session_id != 0 || init.device_id.is_some();
+        if named || !messages::is_short(&init.profile) {
+            return Err(HandshakeError::Malformed);
         }
         let requested = negotiate::session_tier(init.tier).ok_or(HandshakeError::Malformed)?;
         let tier = requested.min(node.ceiling());
