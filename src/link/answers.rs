@@ -38,6 +38,8 @@ pub(super) struct Kept {
     pub(super) payload: Option<Vec<u8>>,
     pub(super) compressed: bool,
     pub(super) tier: Tier,
+    /// It waits to be sent again; further repetitions of the request add nothing.
+    pub(super) repeating: bool,
 }
 
 #[derive(Debug)]
@@ -112,9 +114,16 @@ impl Answers {
     }
 
     /// The answer that was already given to a request.
-    pub(super) fn kept(&mut self, now: Mono, corr: u32) -> Option<&Kept> {
+    pub(super) fn kept(&mut self, now: Mono, corr: u32) -> Option<&mut Kept> {
         self.forget_old(now);
-        self.kept.get(&corr)
+        self.kept.get_mut(&corr)
+    }
+
+    /// A kept answer was sent again.
+    pub(super) fn repeated(&mut self, corr: u32) {
+        if let Some(kept) = self.kept.get_mut(&corr) {
+            kept.repeating = false;
+        }
     }
 
     fn forget_old(&mut self, now: Mono) {

@@ -425,7 +425,12 @@ impl Link {
                 self.after_answer(now, unit);
                 self.send_farewell(stream);
             }
-            Origin::Refusal => self.guards.refusal_sent(),
+            Origin::Refusal => {
+                self.guards.refusal_sent();
+                if let Some(corr) = unit.corr() {
+                    self.answers.repeated(corr);
+                }
+            }
         }
         self.offer_room(stream);
     }
@@ -547,6 +552,7 @@ impl Link {
                 status,
                 compressed: unit.head.compressed,
                 tier: unit.tier,
+                repeating: false,
                 payload: Some(unit.payload),
             };
             self.answers.keep(now, corr, kept);

@@ -133,7 +133,7 @@ impl Link {
         let Some(kept) = self.answers.kept(at.now, corr) else {
             return Ok(false);
         };
-        if kept.stream != stream {
+        if kept.stream != stream || core::mem::replace(&mut kept.repeating, true) {
             return Ok(true);
         }
         let (status, payload) = match &kept.payload {

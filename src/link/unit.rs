@@ -16,6 +16,8 @@ use super::class::DataForm;
 
 /// Length, flags and fragment header in front of a piece.
 const PIECE_OVERHEAD: usize = 4 + 1 + fragment::HEADER_LEN;
+/// Longest DATA frame of a byte stream, so that the streams of a class share a record.
+const LONGEST_DATA: usize = 16 << 10;
 /// Less than this is not worth a frame of its own when more could go into the next record.
 const LEAST_PIECE: usize = 256;
 
@@ -259,7 +261,8 @@ impl Unit {
             return Packed::NoCredit;
         }
         let overhead = self.head.emitted_len(0) + 3;
-        let wanted = rest.min(credit).min(allow.longest.saturating_sub(overhead));
+        let longest = allow.longest.min(LONGEST_DATA).saturating_sub(overhead);
+        let wanted = rest.min(credit).min(longest);
         let Some(room) = record.room().checked_sub(overhead) else {
             return Packed::NoRoom;
         };

@@ -203,3 +203,76 @@ fn fragments_that_exceed_the_credit_end_the_session_before_the_unit_is_complete(
         sub::FLOW_CONTROL
     );
 }
+
+#[test]
+fn streams_of_classes_2_to_4_share_the_sessions_credit() {
+    let limits = small(|limits| limits.scr = 64 << 10);
+    let mut pair = Pair::new(limits);
+    let ports = [Opcode::SerialPortOpen; 2].map(|opener| open(&mut pair, opener));
+    for stream in ports {
+        pair.links[R].consume_manually(stream);
+        pair.links[I]
+            .data(stream, vec![5; 100 << 10], false)
+            .unwrap();
+    }
+    pair.settle();
+    let mut received = [0; 2];
+    for event in pair.events(R) {
+        let LinkEvent::Data {
+            stream, payload, ..
+        } = event
+        else {
+            panic!("{event:?}");
+        };
+        received[usize::from(stream == ports[1])] += payload.len();
+    }
+    assert_eq!(received.iter().sum::<usize>(), 64 << 10);
+    assert!(
+        received.iter().all(|bytes| *bytes >= 16 << 10),
+        "{received:?}"
+    );
+}
+
+#[test]
+fn an_answer_passes_data_that_waits_for_credit_and_is_not_passed_by_more() {
+    let mut pair = Pair::new(small(|limits| limits.cr = 64 << 10));
+    let stream = open(&mut pair, Opcode::SerialPortOpen);
+    pair.links[I].consume_manually(stream);
+    pair.links[R]
+        .data(stream, vec![1; 100 << 10], false)
+        .unwrap();
+    pair.settle();
+    pair.events(I);
+    let now = pair.now;
+    let configure = request(Target::On(stream), Opcode::SerialPortConfigure);
+    pair.links[I].request(now, configure.clone()).unwrap();
+    pair.settle();
+    let (_, corr) = the_request(&mut pair, R);
+    answer(&mut pair, R, stream, corr);
+    pair.settle();
+    assert_eq!(the_response(&mut pair, I).0, Status::Ok);
+
+    pair.links[I].request(now, configure).unwrap();
+    pair.settle();
+    let (_, corr) = the_request(&mut pair, R);
+    answer(&mut pair, R, stream, corr);
+    pair.links[I].consume(stream, usize::MAX);
+    pair.send(I).unwrap();
+    pair.advance(pair.delay);
+    pair.deliver(R).unwrap();
+    pair.links[R]
+        .data(stream, vec![2; 500 << 10], false)
+        .unwrap();
+    let bodies: Vec<_> = said(&mut pair, R)
+        .iter()
+        .map(|(_, head, _)| head.body)
+        .collect();
+    let at = bodies
+        .iter()
+        .position(|body| matches!(body, Body::Response { .. }))
+        .unwrap();
+    assert!(
+        at < bodies.len() - 1,
+        "the answer waited for data given after it"
+    );
+}

@@ -202,3 +202,50 @@ fn records_are_small_while_something_urgent_is_open_and_large_otherwise() {
         assert_eq!(pair.links[end].record_budget(), 65536);
     }
 }
+
+#[test]
+fn streams_of_a_class_have_equal_shares_whatever_they_send() {
+    let mut pair = Pair::new(Limits::DEFAULT);
+    let streams = [Opcode::UsbDeviceAttach; 2].map(|opener| open(&mut pair, opener));
+    let now = pair.now;
+    let mut sent = [0usize; 2];
+    let mut waiting = [0usize; 2];
+    for _ in 0..300 {
+        // One keeps a single large transfer in its lane, the other always many small ones.
+        for (index, (size, most)) in [(60_000, 1), (5_000, 20)].into_iter().enumerate() {
+            while waiting[index] < most {
+                let target = Target::On(streams[index]);
+                let write = Request::new(target, Opcode::UsbBulkTransfer, vec![1; size]);
+                pair.links[I].request(now, write).unwrap();
+                waiting[index] += 1;
+            }
+        }
+        pair.send(I).unwrap();
+        pair.advance(pair.delay);
+        pair.deliver(R).unwrap();
+        for event in pair.events(R) {
+            let LinkEvent::Request {
+                stream,
+                corr,
+                payload,
+                ..
+            } = event
+            else {
+                panic!("{event:?}");
+            };
+            let index = usize::from(stream == streams[1]);
+            sent[index] += payload.len();
+            waiting[index] -= 1;
+            answer(&mut pair, R, stream, corr);
+        }
+        while pair.send(R).is_some() {}
+        pair.advance(pair.delay);
+        pair.deliver(I).unwrap();
+        pair.events(I);
+    }
+    let [large, small] = sent;
+    assert!(
+        large.abs_diff(small) < small / 10,
+        "{large} against {small}"
+    );
+}

@@ -261,3 +261,85 @@ fn the_end_of_the_session_answers_everything_with_0x21() {
         "{events:?}"
     );
 }
+
+/// Starts a large opening request and puts only its first pieces into a record.
+fn half_open(pair: &mut Pair) -> (StreamId, Corr) {
+    let now = pair.now;
+    let large = Request::new(Target::New, Opcode::GpuRequest, vec![0xC0; 300_000]);
+    let opening = pair.links[I].request(now, large).unwrap();
+    pair.send(I).unwrap();
+    opening
+}
+
+#[test]
+fn a_unit_that_is_begun_is_finished_although_its_stream_is_gone() {
+    let mut pair = Pair::new(Limits::DEFAULT);
+    for _ in 0..20 {
+        let stream = open(&mut pair, Opcode::UsbDeviceAttach);
+        let now = pair.now;
+        let write = Request::new(
+            Target::On(stream),
+            Opcode::UsbBulkTransfer,
+            vec![1; 300_000],
+        );
+        pair.links[I].request(now, write).unwrap();
+        pair.send(I).unwrap();
+        pair.links[I]
+            .reset(now, stream, Status::Timeout, None)
+            .unwrap();
+        pair.settle();
+        assert_eq!(the_response(&mut pair, I).0, Status::Timeout);
+        assert!(matches!(&pair.events(R)[..], [LinkEvent::Reset { .. }]));
+    }
+}
+
+#[test]
+fn a_stream_given_up_while_its_opening_is_being_sent_is_reset_after_it() {
+    let mut pair = Pair::new(Limits::DEFAULT);
+    let (stream, _) = half_open(&mut pair);
+    let now = pair.now;
+    pair.links[I]
+        .reset(now, stream, Status::NotFound, None)
+        .unwrap();
+    pair.settle();
+    let events = pair.events(R);
+    assert!(
+        matches!(
+            &events[..],
+            [LinkEvent::Request { .. }, LinkEvent::Reset { .. }]
+        ),
+        "{} events",
+        events.len()
+    );
+}
+
+#[test]
+fn a_stream_given_up_before_its_opening_is_sent_never_was() {
+    let mut pair = Pair::new(Limits::DEFAULT);
+    let now = pair.now;
+    let opening = request(Target::New, Opcode::SerialPortOpen);
+    let (stream, _) = pair.links[I].request(now, opening).unwrap();
+    pair.links[I]
+        .reset(now, stream, Status::NotFound, None)
+        .unwrap();
+    assert_eq!(said(&mut pair, I), []);
+    assert_eq!(the_response(&mut pair, I).0, Status::NotFound);
+}
+
+#[test]
+fn a_cancel_follows_the_last_piece_of_its_request() {
+    let mut pair = Pair::new(Limits::DEFAULT);
+    let (stream, corr) = half_open(&mut pair);
+    let now = pair.now;
+    pair.links[I].cancel(now, stream, corr).unwrap();
+    pair.settle();
+    let events = pair.events(R);
+    assert!(
+        matches!(
+            &events[..],
+            [LinkEvent::Request { .. }, LinkEvent::Cancel { .. }]
+        ),
+        "{} events",
+        events.len()
+    );
+}

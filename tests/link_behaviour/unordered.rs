@@ -28,6 +28,7 @@ fn an_unordered_path_repeats_requests_and_executes_them_once() {
 
     let again = raw_request(0, corr.0, Opcode::GpioChipList);
     pair.inject(R, Tier::T3, &again).unwrap();
+    pair.inject(R, Tier::T3, &again).unwrap();
     assert_eq!((said(&mut pair, R).len(), pair.events(R).len()), (1, 0));
     pair.advance(KEPT_FOR);
     pair.inject(R, Tier::T3, &again).unwrap();
