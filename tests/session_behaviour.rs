@@ -1,4 +1,5 @@
 //! An established session (profile 14, TV-19): what it accepts, how it ends.
+#![cfg(test)]
 
 mod session_support;
 
@@ -121,7 +122,7 @@ fn a_record_may_be_as_long_as_the_receiver_said_and_no_longer() {
             limit: 4096
         })
     );
-    let long = seal(&mut theirs, NOW, Tier::T3, &[7; 65536]);
+    let long = seal(&mut theirs, NOW, Tier::T3, &vec![7; 65536]);
     assert!(matches!(
         receive(&mut ours, NOW, &long),
         Received::Record { .. }

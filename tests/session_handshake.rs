@@ -1,4 +1,5 @@
 //! Who gets a session and who does not, and what each side learns of it.
+#![cfg(test)]
 
 mod session_support;
 

@@ -1,4 +1,5 @@
 //! Resumption with tickets (profile 14.5): once, in time, by the right node, without early data.
+#![cfg(test)]
 
 mod session_support;
 

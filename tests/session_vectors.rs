@@ -1,4 +1,5 @@
 //! The state machines of the session against the test vectors of profile 20, byte for byte.
+#![cfg(test)]
 
 mod support;
 
@@ -87,48 +88,56 @@ fn policy(quality: ClockQuality) -> Policy {
     }
 }
 
+/// The two nodes of a vector; their certificates are in its payloads.
+fn nodes(vector: &Value, tier: Tier) -> (LocalNode, LocalNode) {
+    let (p4, p5) = (
+        hex(&vector["kx_response_payload"]),
+        hex(&vector["kx_complete_payload"]),
+    );
+    let p4: ResponsePayload = msgpack::decode(&p4).unwrap();
+    let p5: CompletePayload = msgpack::decode(&p5).unwrap();
+    let key = |name: &str| array(&vector[name]);
+    (
+        node(key("init_static_priv"), &p5.cert, &[2, 0, 4, 5], Tier::T5),
+        node(key("resp_static_priv"), &p4.cert, &[0, 2, 4, 5], tier),
+    )
+}
+
+/// The bytes that initiator and responder drew for a vector.
+fn drawn(vector: &Value) -> (Script, Script) {
+    let bytes = |name: &str| hex(&vector[name]);
+    let (eph_i, eph_r) = (bytes("init_eph_priv"), bytes("resp_eph_priv"));
+    let (nonce_i, nonce_r) = (bytes("nonce_i"), bytes("nonce_r"));
+    (
+        Script::new(&[&nonce_i, &eph_i, &[0xA1; 2], &[0xC3; 2]]),
+        Script::new(&[&[0x4D, 0x43], &nonce_r, &eph_r, &[0xB2; 2]]),
+    )
+}
+
 /// Both ends of a vector's handshake, every message compared with it.
 fn handshake(vector: &Value) -> (Session, Session) {
-    let psk = match &vector["psk"] {
-        Value::Null => None,
-        psk => Some(Psk::from_bytes(array(psk))),
-    };
+    let psk = vector["psk"]
+        .as_str()
+        .map(|_| Psk::from_bytes(array(&vector["psk"])));
     let tier = if psk.is_some() { Tier::T5 } else { Tier::T4 };
     let usage = PskUse::Family {
         epoch: 1,
         current: true,
     };
-    let bytes = |name: &str| hex(&vector[name]);
-    let (p4, p5) = (bytes("kx_response_payload"), bytes("kx_complete_payload"));
-    let p4: ResponsePayload = msgpack::decode(&p4).unwrap_or_else(|error| panic!("{error}"));
-    let p5: CompletePayload = msgpack::decode(&p5).unwrap_or_else(|error| panic!("{error}"));
-    let i = node(
-        array(&vector["init_static_priv"]),
-        &p5.cert,
-        &[2, 0, 4, 5],
-        Tier::T5,
-    );
-    let r = node(
-        array(&vector["resp_static_priv"]),
-        &p4.cert,
-        &[0, 2, 4, 5],
-        tier,
-    );
+    let (i, r) = nodes(vector, tier);
+    let (mut rng_i, mut rng_r) = drawn(vector);
+    let message = |name: &str| hex(&vector[name]);
 
+    let expected = Some(NodeId(array(&vector["resp_node_id"])));
     let dial = Dial {
-        expected: Some(NodeId(array(&vector["resp_node_id"]))),
+        expected,
         psk: psk.clone().map(|psk| (psk, usage)),
         tier,
     };
-    let (eph_i, eph_r) = (bytes("init_eph_priv"), bytes("resp_eph_priv"));
-    let (nonce_i, nonce_r) = (bytes("nonce_i"), bytes("nonce_r"));
-    let mut rng_i = Script::new(&[&nonce_i, &eph_i, &[0xA1; 2], &[0xC3; 2]]);
-    let mut rng_r = Script::new(&[&[0x4D, 0x43], &nonce_r, &eph_r, &[0xB2; 2]]);
     let policy_i = policy(ClockQuality::Estimated);
-    let (mut initiator, [m1, m3]) =
-        Initiator::start(&i, dial, policy_i, secs(0), &mut rng_i).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(m1, bytes("session_init"));
-    assert_eq!(m3, bytes("kx_init"));
+    let started = Initiator::start(&i, dial, policy_i, secs(0), &mut rng_i);
+    let (mut initiator, [m1, m3]) = started.unwrap();
+    assert_eq!((&m1, &m3), (&message("session_init"), &message("kx_init")));
 
     let lookup = |id: u32| {
         psk.clone()
@@ -143,34 +152,26 @@ fn handshake(vector: &Value) -> (Session, Session) {
     let mut ask = |message: &[u8], now| {
         responder
             .handle(&r, &mut offered, now, &mut rng_r, message)
-            .unwrap_or_else(|e| panic!("{e}"))
+            .unwrap()
     };
     let m2 = sent(ask(&m1, secs(0)));
-    assert_eq!(m2, [bytes("session_ack")]);
+    assert_eq!(m2, [message("session_ack")]);
     let m4 = sent(ask(&m3, secs(0)));
-    assert_eq!(m4, [bytes("kx_response")]);
+    assert_eq!(m4, [message("kx_response")]);
 
-    let mut answer = |message: &[u8]| {
-        initiator
-            .handle(&i, secs(1), &mut rng_i, message)
-            .unwrap_or_else(|e| panic!("{e}"))
-    };
+    let mut answer = |message: &[u8]| initiator.handle(&i, secs(1), &mut rng_i, message).unwrap();
     assert!(matches!(answer(&m2[0]), Progress::Wait));
-    let Established {
-        send,
-        session,
-        info,
-    } = established(answer(&m4[0]));
-    assert_eq!(send, [bytes("kx_complete")]);
+    let ours = established(answer(&m4[0]));
+    assert_eq!(ours.send, [message("kx_complete")]);
+    let theirs = established(ask(&ours.send[0], secs(1)));
     assert_eq!(
-        (info.peer_time, info.peer_clock),
+        (ours.info.peer_time, ours.info.peer_clock),
         (T0, ClockQuality::Synchronised)
     );
-    let theirs = established(ask(&send[0], secs(1)));
     assert_eq!(theirs.info.peer_clock, ClockQuality::Estimated);
     assert_eq!(theirs.session.peer().roles(), ["client"]);
-    assert_eq!(session.peer().roles(), ["hub"]);
-    (session, theirs.session)
+    assert_eq!(ours.session.peer().roles(), ["hub"]);
+    (ours.session, theirs.session)
 }
 
 fn sent(progress: Progress) -> Vec<Vec<u8>> {

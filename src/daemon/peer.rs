@@ -122,7 +122,9 @@ impl Peer {
     /// Its name in the certificate, or its node-id.
     pub fn name(&self) -> String {
         let identity = &self.0.identity;
-        identity.name().map_or_else(|| identity.node_id.to_string(), str::to_owned)
+        identity
+            .name()
+            .map_or_else(|| identity.node_id.to_string(), str::to_owned)
     }
 
     /// The address of the other end.
@@ -226,7 +228,7 @@ impl Peer {
         self.respond(stream, corr, status, error.encode().unwrap_or_default());
     }
 
-    /// Sends a FAMILY_UPDATE or TICKET event; dropped when the link has no room for it.
+    /// Sends a `FAMILY_UPDATE` or TICKET event; dropped when the link has no room for it.
     pub fn notify(&self, opcode: Opcode, payload: Vec<u8>) {
         let sent = self
             .0
@@ -333,7 +335,9 @@ impl Shared {
     }
 
     fn close(&self, status: Status, sub: &'static str) {
-        self.connection.borrow_mut().close(clock::mono(), status, sub);
+        self.connection
+            .borrow_mut()
+            .close(clock::mono(), status, sub);
         self.wake();
     }
 

@@ -384,12 +384,11 @@ impl Link {
             .and_then(|open| open.lanes.get_mut(lane))
             .and_then(|queue| queue.pop_late(now))
         {
-            match (unit.origin, unit.corr()) {
-                (Origin::Request, Some(corr)) => {
-                    let payload = error_payload(&error(sub::TIMEOUT));
-                    self.finish_request(corr, Status::Timeout, payload);
-                }
-                _ => dropped += 1,
+            if let (Origin::Request, Some(corr)) = (unit.origin, unit.corr()) {
+                let payload = error_payload(&error(sub::TIMEOUT));
+                self.finish_request(corr, Status::Timeout, payload);
+            } else {
+                dropped += 1;
             }
         }
         self.report_dropped(stream, dropped);

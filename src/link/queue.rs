@@ -202,10 +202,10 @@ impl Link {
     /// Queues a RESPONSE of the application and does what a final one entails.
     pub(super) fn queue_answer(&mut self, corr: u32, unit: Unit) {
         let last = unit.is_final_answer();
-        let success = match unit.head.body {
-            Body::Response { status, .. } => status.is_success(),
-            _ => false,
+        let Body::Response { status, .. } = unit.head.body else {
+            return;
         };
+        let success = status.is_success();
         let Some(owed) = self.answers.get_mut(corr) else {
             return;
         };
@@ -456,9 +456,14 @@ impl Link {
             return;
         }
         let id = StreamId(stream);
-        let last = self.events.iter_mut().rev().find_map(|event| match event {
-            LinkEvent::Dropped { stream, count } if *stream == id => Some(count),
-            _ => None,
+        let last = self.events.iter_mut().rev().find_map(|event| {
+            if let LinkEvent::Dropped { stream, count } = event
+                && *stream == id
+            {
+                Some(count)
+            } else {
+                None
+            }
         });
         if let Some(count) = last {
             *count = count.saturating_add(dropped);

@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use ::hmac::{Hmac, KeyInit as _, Mac as _};
-use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::ChaCha20Poly1305;
+use chacha20poly1305::aead::{Aead, Payload};
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
