@@ -7,9 +7,11 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::Context;
+use super::ask::ask_if_running;
 use super::errors::{CliError, Exit};
 use super::invite::address;
-use super::output::{self, clean, label, note, span};
+use super::output::{self, clean, note, span};
+use crate::daemon::control::{Request, Side};
 use crate::daemon::enrol::{self, JoinError, JoinRequest, JoinStep, Joined};
 use crate::daemon::state::{BUILD_FLOOR, Invitation};
 use crate::daemon::system::wall_secs;
@@ -19,6 +21,7 @@ Examples:
   myclerk join mc1:AbC…
   myclerk join mc1:AbC… hub.example.org
   myclerk join mc1:AbC… 192.168.1.5:7575 --name laptop
+  myclerk join mc1:AbC… --replace  # after this machine was revoked, or to change families
   myclerk join -  # reads the token from standard input";
 
 /// Join a family with a token from `myclerk invite`
@@ -39,6 +42,10 @@ pub(super) struct Join {
     /// Name of this machine in the family [default: the host name]
     #[arg(long)]
     name: Option<String>,
+
+    /// Leave the present family first; its files are kept aside in the state directory
+    #[arg(long)]
+    replace: bool,
 }
 
 #[derive(Serialize)]
@@ -55,12 +62,12 @@ struct Output<'a> {
 impl Join {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let state = context.state();
-        if state.is_set_up() {
+        if state.is_set_up() && !self.replace {
             let name = state.identity()?.name;
             return Err(
                 CliError::new(Exit::Refused, "this machine already belongs to a family")
                     .because(format!("it is {name:?} in {}", state.path().display()))
-                    .mend("myclerk status   # or give another --state DIR"),
+                    .mend("myclerk join TOKEN --replace   # to leave that family"),
             );
         }
         let invitation = invitation(self.token)?;
@@ -73,6 +80,14 @@ impl Join {
                 .mend("myclerk join TOKEN HOST:PORT"));
         }
         state.create()?;
+        if state.is_set_up() {
+            no_daemon_runs(context)?;
+            let aside = state.lock()?.leave_family()?;
+            note(&format!(
+                "Left the old family; its files are in {}",
+                aside.display()
+            ));
+        }
         let expires = u64::from(invitation.expires);
         let name = self.name.unwrap_or_else(super::init::host_name);
         let request = JoinRequest {
@@ -88,6 +103,20 @@ impl Join {
             output::print(&text(&joined))
         }
     }
+}
+
+/// A daemon with the old identity would go on writing that family's state.
+fn no_daemon_runs(context: &Context) -> Result<(), CliError> {
+    for side in [Side::Server, Side::Client] {
+        if ask_if_running(context, side, &Request::Status)?.is_some() {
+            let message = format!(
+                "the {} daemon is running as a member of the old family",
+                side.word()
+            );
+            return Err(CliError::new(Exit::Refused, message).mend("stop it (Ctrl-C), then join"));
+        }
+    }
+    Ok(())
 }
 
 fn invitation(token: String) -> Result<Invitation, CliError> {
@@ -165,17 +194,21 @@ impl<'a> Output<'a> {
 }
 
 fn text(joined: &Joined) -> String {
+    let hub = match &*joined.hub_name {
+        "" => &joined.address,
+        name => name,
+    };
     format!(
         "This machine is now a member of the family of {}.\n  \
          node    {}  {}\n  family  {}\n  hub     {}\n\n\
          Next:\n  \
          myclerk client   connect to the hub\n  \
          myclerk list     see what it offers to this machine\n",
-        clean(label(&joined.hub_name, &joined.hub)),
+        clean(hub),
         clean(&joined.name),
         joined.node,
         joined.family,
-        clean(&joined.address),
+        joined.hub,
     )
 }
 

@@ -149,7 +149,7 @@ fn remote_text(nodes: &[RemoteNode], indent: usize) -> String {
             None if node.devices.is_empty() => {
                 writeln!(
                     notes,
-                    "{:indent$}{} offers nothing to this machine",
+                    "{:indent$}{} offers nothing to this machine (there: myclerk acl grant DEVICE NODE)",
                     "",
                     clean(name)
                 )
@@ -216,7 +216,7 @@ mod tests {
              hub/usb:46f4:0001:S1           QEMU stick  attached  3\n\
              0123456789ab/usb:46f4:0001:S1  QEMU stick  free\n\
              shed is not connected: connection refused\n\
-             attic offers nothing to this machine\n"
+             attic offers nothing to this machine (there: myclerk acl grant DEVICE NODE)\n"
         );
     }
 

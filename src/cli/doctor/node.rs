@@ -1,7 +1,5 @@
 //! What this node must have: its state, a believable clock, the group.
 
-use std::process::Command;
-
 use nix::unistd::{Gid, Group, Uid, getgroups};
 
 use super::machine::Machine;
@@ -10,7 +8,8 @@ use crate::cli::output::{date, label};
 use crate::daemon::control::listen::GROUP;
 use crate::daemon::control::message::ControlError;
 use crate::daemon::state::{BUILD_FLOOR, StateDir, StateError};
-use crate::daemon::system::wall_secs;
+use crate::daemon::system::wall_clock;
+use crate::session::clock::{ClockQuality, WallClock};
 
 const STATE: &str = "state";
 
@@ -89,49 +88,25 @@ fn of_error(error: StateError) -> Check {
 /// Certificates and tokens have dates; nodes without a clock get by, a wrong clock does not.
 pub(super) fn clock(machine: &Machine, state: &StateDir) -> Check {
     let floor = state.time_floor().unwrap_or(BUILD_FLOOR);
-    judge_clock(
-        wall_secs(),
-        floor,
-        is_synchronised(machine),
-        machine.exists("/sys/class/rtc/rtc0"),
-    )
+    judge_clock(wall_clock(), floor, machine.exists("/sys/class/rtc/rtc0"))
 }
 
-fn judge_clock(now: u64, floor: u64, synchronised: Option<bool>, rtc: bool) -> Check {
+fn judge_clock(wall: WallClock, floor: u64, rtc: bool) -> Check {
     const NAME: &str = "clock";
     const SYNC: &str = "sudo timedatectl set-ntp true";
-    if now < floor {
-        let detail = format!("it shows {}, but it is at least {}", date(now), date(floor));
+    if wall.secs < floor {
+        let (shown, least) = (date(wall.secs), date(floor));
+        let detail = format!("it shows {shown}, but it is at least {least}");
         return Check::fail(NAME, detail).mend(SYNC);
     }
-    match (synchronised, rtc) {
-        (Some(true), _) => Check::ok(NAME, "synchronised"),
-        (Some(false), true) => {
+    match (wall.quality, rtc) {
+        (ClockQuality::Synchronised, _) => Check::ok(NAME, "synchronised"),
+        (ClockQuality::Estimated | ClockQuality::None, true) => {
             Check::warn(NAME, "not synchronised; kept by a real-time clock").mend(SYNC)
         }
-        (Some(false), false) => {
+        (ClockQuality::Estimated | ClockQuality::None, false) => {
             Check::warn(NAME, "not synchronised, and there is no real-time clock").mend(SYNC)
         }
-        (None, true) => Check::ok(NAME, "kept by a real-time clock; synchronisation unknown"),
-        (None, false) => {
-            Check::warn(NAME, "no real-time clock; synchronisation unknown").mend(SYNC)
-        }
-    }
-}
-
-/// `None` where nothing tells.
-fn is_synchronised(machine: &Machine) -> Option<bool> {
-    if machine.exists("/run/systemd/timesync/synchronized") {
-        return Some(true);
-    }
-    let asked = Command::new("timedatectl")
-        .args(["show", "--property=NTPSynchronized", "--value"])
-        .output()
-        .ok()?;
-    match asked.stdout.trim_ascii() {
-        b"yes" => Some(true),
-        b"no" => Some(false),
-        _ => None,
     }
 }
 
@@ -207,12 +182,18 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_before_the_known_past_fails_whatever_else_it_has() {
-        let judge = |now, sync, rtc| judge_clock(now, BUILD_FLOOR, sync, rtc).verdict;
-        assert_eq!(judge(60, Some(true), true), Verdict::Fail);
-        assert_eq!(judge(BUILD_FLOOR, Some(true), false), Verdict::Ok);
-        assert_eq!(judge(BUILD_FLOOR, Some(false), true), Verdict::Warn);
-        assert_eq!(judge(BUILD_FLOOR, None, true), Verdict::Ok);
-        assert_eq!(judge(BUILD_FLOOR, None, false), Verdict::Warn);
+    fn a_clock_before_the_known_past_fails_whatever_it_claims() {
+        let judge =
+            |secs, quality, rtc| judge_clock(WallClock { secs, quality }, BUILD_FLOOR, rtc).verdict;
+        assert_eq!(judge(60, ClockQuality::Synchronised, true), Verdict::Fail);
+        assert_eq!(
+            judge(BUILD_FLOOR, ClockQuality::Synchronised, false),
+            Verdict::Ok
+        );
+        assert_eq!(
+            judge(BUILD_FLOOR, ClockQuality::Estimated, true),
+            Verdict::Warn
+        );
+        assert_eq!(judge(BUILD_FLOOR, ClockQuality::None, false), Verdict::Warn);
     }
 }

@@ -1,5 +1,8 @@
 //! Who this node is: its key, and the certificate of its family.
 
+use std::io;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::{FamilyPsk, LockedState, Peer, StateDir, StateError, files};
@@ -231,6 +234,34 @@ impl LockedState {
         self.store_peers(&peers)?;
         // Last: it is what makes the node set up.
         self.store_identity(&membership.chain, &membership.family)
+    }
+
+    /// Leaves the family: the membership, the node's key and the access list, whose entries name
+    /// nodes and roles of that family, are moved aside. The exports stay. Returns where they are.
+    ///
+    /// # Errors
+    /// [`StateError::Rule`] on the node with the family's root key; [`StateError::NotSetUp`].
+    pub fn leave_family(&self) -> Result<PathBuf, StateError> {
+        if self.has_root() {
+            return Err(StateError::Rule(format!(
+                "this machine holds the root key of its family; move {} away to start anew",
+                self.path().display()
+            )));
+        }
+        let node = self.identity()?.key.node_id();
+        let aside = self.file(&format!("former-{node}"));
+        StateDir::new(&aside).create()?;
+        // The identity first: without it the node is not set up, whatever else is still there.
+        for name in [IDENTITY, KEY, LIST, "psk", "acl.toml", "peers.toml"] {
+            let from = self.file(name);
+            match std::fs::rename(&from, aside.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StateError::io("move aside", &from)(error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(aside)
     }
 
     /// Stores a revocation list unless the stored one is as new; true when it was stored.

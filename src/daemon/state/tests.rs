@@ -386,6 +386,30 @@ fn enrolment_makes_a_member_only_with_a_certificate_for_this_key() {
 }
 
 #[test]
+fn leaving_a_family_makes_room_for_another_and_keeps_the_files() {
+    let mut hub = Home::founded();
+    let refused = hub.locked().leave_family();
+    assert!(matches!(refused, Err(StateError::Rule(_))), "{refused:?}");
+
+    let shed = Home::new();
+    shed.state().create().unwrap();
+    let key = shed.locked().ensure_node_key(&mut Counting(33)).unwrap();
+    let chain = hub.certify(&key, "shed").unwrap().chain;
+    let membership = membership(&hub, chain);
+    shed.locked().store_membership(&membership, NOW).unwrap();
+    let aside = shed.locked().leave_family().unwrap();
+    assert!(!shed.state().is_set_up());
+    assert!(shed.state().family_psks().unwrap().is_empty());
+    assert!(shed.state().peers().unwrap().all().is_empty());
+    assert_eq!(
+        StateDir::new(aside).identity().unwrap().key.node_id(),
+        key.node_id()
+    );
+    let fresh = shed.locked().ensure_node_key(&mut Counting(44)).unwrap();
+    assert_ne!(fresh.node_id(), key.node_id());
+}
+
+#[test]
 fn rules_survive_storing() {
     let home = Home::founded();
     let mut acl = home.state().acl().unwrap();
