@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::Context;
+use super::capture::Capture;
 use super::errors::CliError;
 use crate::daemon;
 use crate::daemon::config::ClientConfig;
@@ -28,14 +29,19 @@ pub(super) struct Client {
         value_delimiter = ','
     )]
     connect: Vec<String>,
+
+    #[command(flatten)]
+    capture: Capture,
 }
 
 impl Client {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let connect = context.settings.connect(&self.connect)?;
+        let capture = self.capture.config();
         let config = ClientConfig {
             paths: context.paths.clone(),
             connect,
+            capture,
         };
         daemon::client::run(&config).map_err(CliError::from_daemon)
     }

@@ -7,6 +7,7 @@ mod acl;
 mod activity;
 mod ask;
 mod attach;
+mod capture;
 mod client;
 mod detach;
 mod doctor;

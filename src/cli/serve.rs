@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::Context;
+use super::capture::Capture;
 use super::errors::CliError;
 use crate::daemon;
 use crate::daemon::config::ServeConfig;
@@ -12,6 +13,7 @@ Examples:
   myclerk serve
   myclerk serve --listen 192.168.1.5
   myclerk serve --listen 127.0.0.1:7600 --listen [::1]:7600
+  myclerk serve --capture /root/frames.jsonl
 
 No port is registered for the protocol; 7575 is this program's own choice.";
 
@@ -30,14 +32,19 @@ pub(super) struct Serve {
         value_delimiter = ','
     )]
     listen: Vec<String>,
+
+    #[command(flatten)]
+    capture: Capture,
 }
 
 impl Serve {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let listen = context.settings.listen(&self.listen)?;
+        let capture = self.capture.config();
         let config = ServeConfig {
             paths: context.paths.clone(),
             listen,
+            capture,
         };
         daemon::serve::run(&config).map_err(CliError::from_daemon)
     }

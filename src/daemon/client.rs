@@ -19,6 +19,7 @@ use anyhow::Context;
 
 use self::attach::Attached;
 use self::hub::Hub;
+use super::capture::Capture;
 use super::config::{ClientConfig, Connect};
 use super::control::message::NodeName;
 use super::control::{ControlListener, Side};
@@ -45,6 +46,7 @@ struct Client {
     hubs: RefCell<Vec<Rc<Hub>>>,
     vhci: Rc<Vhci>,
     attached: RefCell<Vec<Rc<Attached>>>,
+    capture: Option<Capture>,
     started: Mono,
 }
 
@@ -108,6 +110,7 @@ impl Client {
             hubs: RefCell::new(hubs),
             vhci: Rc::new(Vhci::system()),
             attached: RefCell::default(),
+            capture: Capture::open(config.capture.as_ref()).context("cannot write the capture")?,
             started: clock::mono(),
         })
     }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::transport::capture::Payloads;
+
 /// The TCP port that a server listens on unless told otherwise. No port is registered for the
 /// protocol (profile 15.6); this one is unassigned at IANA.
 pub const DEFAULT_PORT: u16 = 7575;
@@ -88,6 +90,15 @@ pub struct Paths {
     pub run: PathBuf,
 }
 
+/// A capture of frames to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureConfig {
+    /// The file; what was in it is lost.
+    pub file: PathBuf,
+    /// How much of the payloads is written.
+    pub payloads: Payloads,
+}
+
 /// What the server daemon is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeConfig {
@@ -95,6 +106,8 @@ pub struct ServeConfig {
     pub paths: Paths,
     /// Where to listen; never empty.
     pub listen: Vec<SocketAddr>,
+    /// A capture, if somebody asked for one.
+    pub capture: Option<CaptureConfig>,
 }
 
 /// What the client daemon is started with.
@@ -104,6 +117,8 @@ pub struct ClientConfig {
     pub paths: Paths,
     /// Nodes to connect to besides the stored peers.
     pub connect: Vec<Connect>,
+    /// A capture, if somebody asked for one.
+    pub capture: Option<CaptureConfig>,
 }
 
 /// One node to connect to.

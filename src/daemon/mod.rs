@@ -2,6 +2,7 @@
 
 mod addresses;
 pub mod admin;
+mod capture;
 pub mod client;
 pub mod config;
 pub mod control;

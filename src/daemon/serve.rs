@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::capture::Capture;
 use super::config::ServeConfig;
 use super::control::message::NodeName;
 use super::control::{ControlListener, Side};
@@ -58,6 +59,7 @@ struct Server {
     uses: RefCell<Vec<Use>>,
     invites: RefCell<Vec<Rc<family::Invite>>>,
     listen: Vec<String>,
+    capture: Option<Capture>,
     started: Mono,
     stopping: Cell<bool>,
 }
@@ -130,6 +132,7 @@ impl Server {
             name,
             family,
         } = node::load(&state)?;
+        let capture = Capture::open(config.capture.as_ref()).context("cannot write the capture")?;
         let listen: Result<Vec<_>, _> = listeners.iter().map(Listener::local_addr).collect();
         Ok(Self {
             policy: RefCell::new(state.exports()?),
@@ -145,6 +148,7 @@ impl Server {
             uses: RefCell::default(),
             invites: RefCell::default(),
             listen: listen?.iter().map(ToString::to_string).collect(),
+            capture,
             started: clock::mono(),
             stopping: Cell::new(false),
         })

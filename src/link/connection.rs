@@ -7,6 +7,7 @@ use crate::session::{
     CloseReason, Entropy, PeerIdentity, Received, RecordBuf, Restriction, Role, SealError, Session,
 };
 use crate::wire::compress::Algorithm;
+use crate::wire::flags::Tier;
 use crate::wire::limits::MESSAGE_MARGIN;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::Status;
@@ -50,11 +51,19 @@ impl fmt::Display for End {
     }
 }
 
+/// Looks on at the frames of a connection, for a capture that somebody asked for. It sees content,
+/// never keys.
+pub trait Tap: fmt::Debug {
+    /// The frames of one record, opened or about to be sealed; `outgoing` tells which.
+    fn record(&mut self, now: Mono, outgoing: bool, tier: Tier, frames: &[u8]);
+}
+
 /// An established session and what runs inside of it.
 #[derive(Debug)]
 pub struct Connection {
     session: Session,
     link: Link,
+    tap: Option<Box<dyn Tap>>,
     end: Option<End>,
     /// The path takes and brings nothing more.
     cut: bool,
@@ -82,9 +91,17 @@ impl Connection {
         Self {
             link: Link::new(now, config),
             session,
+            tap: None,
             end: None,
             cut: false,
         }
+    }
+
+    /// Lets somebody look on from now on.
+    #[must_use]
+    pub fn tapped(mut self, tap: Option<Box<dyn Tap>>) -> Self {
+        self.tap = tap;
+        self
     }
 
     /// Takes one sealed message. What it brought comes from [`Connection::poll_event`].
@@ -100,6 +117,9 @@ impl Connection {
             }) => {
                 // INVARIANT: the session returns ranges of the message it was given.
                 let plaintext = message.get(plaintext).unwrap_or_default();
+                if let Some(tap) = &mut self.tap {
+                    tap.record(now, false, tier, plaintext);
+                }
                 self.ending_or(|link| link.handle_record(now, tier, age_secs, plaintext))
             }
             Ok(Received::Direct {
@@ -183,6 +203,9 @@ impl Connection {
         let Some(tier) = self.link.fill_record(now, budget, buf.plaintext()) else {
             return false;
         };
+        if let Some(tap) = &mut self.tap {
+            tap.record(now, true, tier, buf.content());
+        }
         match self.session.seal(now, tier, Opcode::Record, buf) {
             Ok(()) => true,
             Err(error) => self.cannot_seal(now, &error),

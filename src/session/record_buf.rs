@@ -48,6 +48,16 @@ impl RecordBuf {
         &mut self.bytes
     }
 
+    /// The plaintext so far; empty once sealed.
+    pub fn content(&self) -> &[u8] {
+        let plaintext = if self.message.is_none() {
+            HEADROOM
+        } else {
+            self.bytes.len()
+        };
+        self.bytes.get(plaintext..).unwrap_or_default()
+    }
+
     /// Appends plaintext.
     pub fn extend_from_slice(&mut self, plaintext: &[u8]) {
         self.bytes.extend_from_slice(plaintext);

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::Client;
 use crate::bus;
+use crate::daemon::capture::Capture;
 use crate::daemon::config::Connect;
 use crate::daemon::control::message::{Link, NodeName, PeerInfo};
 use crate::daemon::handshake::{self, GreetError, Greeted};
@@ -276,7 +277,8 @@ async fn stay(client: &Rc<Client>, hub: &Rc<Hub>, greeted: Greeted) -> Setback {
         client.node.borrow_mut().trust.learn_time(info.peer_time);
     }
     let ordered = path.control.ordered();
-    let connection = Connection::new(clock::mono(), session, ordered, false, bus::declared_reply);
+    let connection = Connection::new(clock::mono(), session, ordered, false, bus::declared_reply)
+        .tapped(client.capture.as_ref().map(Capture::tap));
     let peer = peer::start(connection, path, Rc::new(Rc::clone(client)));
     let address = peer.address().to_owned();
     match client.catch_up(&peer).await {

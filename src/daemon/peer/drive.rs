@@ -193,7 +193,10 @@ impl Peer {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one short arm for each kind of event")]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one short arm for each kind of event"
+    )]
     fn route(&self, event: LinkEvent) {
         let (stream, inbound) = match event {
             LinkEvent::Request {

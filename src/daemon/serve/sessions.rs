@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::{Entry, Server};
 use crate::bus;
+use crate::daemon::capture::Capture;
 use crate::daemon::handshake::{self, Answering, GreetError, Greeted};
 use crate::daemon::peer::{self, Peer};
 use crate::kernel::clock;
@@ -69,7 +70,8 @@ impl Server {
         }
         let ordered = path.control.ordered();
         let now = clock::mono();
-        let connection = Connection::new(now, session, ordered, false, bus::declared_reply);
+        let connection = Connection::new(now, session, ordered, false, bus::declared_reply)
+            .tapped(self.capture.as_ref().map(Capture::tap));
         let peer = peer::start(connection, path, Rc::new(Rc::clone(self)));
         let node = peer.identity().node_id;
         tracing::info!(
