@@ -1,4 +1,5 @@
 //! The public Noise vectors of the three patterns in use, through the same code as a handshake.
+#![cfg(test)]
 
 mod support;
 

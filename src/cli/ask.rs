@@ -7,8 +7,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Context;
+use super::activity::Activity;
 use super::errors::{CliError, Exit};
-use super::output::{clean, note};
+use super::output::note;
 use crate::daemon::control::connect::AskError;
 use crate::daemon::control::message::{Progress, Question};
 use crate::daemon::control::{Connection, Incoming, Reply, Request, Side};
@@ -25,19 +26,20 @@ pub(super) trait Watcher {
     fn interrupted(&self) -> String;
 }
 
-/// Shows steps on standard error and answers no to everything.
-struct Steps;
+/// Shows steps. The requests it is used for ask nothing.
+struct Steps(Activity);
 
 impl Watcher for Steps {
     fn progress(&mut self, progress: &Progress) -> Result<(), CliError> {
         match progress {
-            Progress::Step(text) => note(&format!("{} …", clean(text))),
+            Progress::Step(text) => self.0.show(text),
             Progress::Invited { .. } | Progress::Attempt { .. } => {}
         }
         Ok(())
     }
 
     fn question(&mut self, _: &Question) -> String {
+        self.0.stop();
         "Go on?".to_owned()
     }
 
@@ -48,7 +50,7 @@ impl Watcher for Steps {
 
 /// Asks a daemon and shows its steps.
 pub(super) fn ask(context: &Context, side: Side, request: &Request) -> Result<Reply, CliError> {
-    converse(context, side, request, &mut Steps)
+    converse(context, side, request, &mut Steps(Activity::new()))
 }
 
 /// Asks the server daemon or, when it does not run, does the same directly on the stored state.
@@ -76,7 +78,7 @@ pub(super) fn ask_if_running(
         Err(AskError::NotRunning { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    attend(runtime, connection, &mut Steps).map(Some)
+    attend(runtime, connection, &mut Steps(Activity::new())).map(Some)
 }
 
 /// Asks a daemon with a watcher of one's own.

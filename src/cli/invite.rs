@@ -3,9 +3,10 @@
 use clap::Args;
 
 use super::Context;
+use super::activity::Activity;
 use super::ask::{Watcher, converse};
 use super::errors::CliError;
-use super::output::{self, clean, is_terminal, note};
+use super::output::{self, clean, is_terminal};
 use super::qr;
 use crate::daemon::config::with_port;
 use crate::daemon::control::message::{MemberInfo, Progress, Question};
@@ -73,6 +74,7 @@ impl Invite {
             json,
             qr: !json && (self.qr || is_terminal()),
             minutes: self.minutes,
+            activity: Activity::new(),
         };
         let reply = converse(context, Side::Server, &request, &mut watcher)?;
         let Reply::Joined(member) = reply else {
@@ -101,6 +103,7 @@ struct Inviting {
     json: bool,
     qr: bool,
     minutes: u32,
+    activity: Activity,
 }
 
 impl Watcher for Inviting {
@@ -113,24 +116,26 @@ impl Watcher for Inviting {
                 token, addresses, ..
             } => {
                 output::print(&self.invitation(token, addresses))?;
-                note("Waiting for it. Ctrl-C withdraws the invite.");
+                self.activity
+                    .show("Waiting for it; Ctrl-C withdraws the invite");
             }
             Progress::Attempt { from, left: 0 } => {
-                note(&format!(
+                self.activity.note(&format!(
                     "A wrong attempt from {from}. It was the last one."
                 ));
             }
             Progress::Attempt { from, left } => {
-                note(&format!(
+                self.activity.note(&format!(
                     "A wrong attempt from {from}; {left} more and the invite is void."
                 ));
             }
-            Progress::Step(text) => note(&clean(text)),
+            Progress::Step(text) => self.activity.show(text),
         }
         Ok(())
     }
 
     fn question(&mut self, question: &Question) -> String {
+        self.activity.stop();
         match question {
             Question::Admit {
                 name,
@@ -195,6 +200,7 @@ mod tests {
             json: false,
             qr: false,
             minutes: 10,
+            activity: Activity::new(),
         }
         .question(&question);
         assert!(words.contains("\"x\\u{1b}[1A\" wants to join"), "{words}");
@@ -211,6 +217,7 @@ mod tests {
                 json: false,
                 qr,
                 minutes: 1,
+                activity: Activity::new(),
             }
             .invitation("mc1:abc", &["h:1".to_owned()])
         };

@@ -23,7 +23,7 @@ Examples:
 pub(super) struct Members {}
 
 impl Members {
-    pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) fn run(context: &Context) -> Result<(), CliError> {
         let direct = || {
             Ok(Reply::Members(admin::members(
                 &context.state(),

@@ -4,6 +4,7 @@
 //! state works without a daemon too.
 
 mod acl;
+mod activity;
 mod ask;
 mod attach;
 mod client;
@@ -174,7 +175,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::Init(args) => args.run(&context),
         Command::Invite(args) => args.run(&context),
         Command::Join(args) => args.run(&context),
-        Command::Members(args) => args.run(&context),
+        Command::Members(members::Members {}) => members::Members::run(&context),
         Command::Revoke(args) => args.run(&context),
         Command::Serve(args) => args.run(&context),
         Command::Export(args) => args.run(&context),
@@ -184,7 +185,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::List(args) => args.run(&context),
         Command::Attach(args) => args.run(&context),
         Command::Detach(args) => args.run(&context),
-        Command::Status(args) => args.run(&context),
+        Command::Status(status::Status {}) => status::Status::run(&context),
         Command::Doctor(args) => args.run(&context),
     }
 }

@@ -58,9 +58,14 @@ fn text(revoked: &Revoked) -> String {
         1 => "; its session was closed".to_owned(),
         n => format!("; its {n} sessions were closed"),
     };
+    let entries = match revoked.entries {
+        0 => String::new(),
+        1 => "Its access entry is gone.\n".to_owned(),
+        n => format!("Its {n} access entries are gone.\n"),
+    };
     format!(
         "{name} is no longer in the family{sessions}.\n  \
-         node {}, revocation list {}, key epoch {}\n",
+         node {}, revocation list {}, key epoch {}\n{entries}",
         revoked.node.id, revoked.crl, revoked.psk_epoch
     )
 }

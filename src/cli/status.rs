@@ -31,7 +31,7 @@ struct Output {
 }
 
 impl Status {
-    pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
+    pub(super) fn run(context: &Context) -> Result<(), CliError> {
         let server = match ask_if_running(context, Side::Server, &Request::Status)? {
             Some(Reply::Server(status)) => Some(status),
             Some(_) => return Err(CliError::odd_reply()),

@@ -9,11 +9,16 @@ use nix::net::if_::InterfaceFlags;
 const MOST: usize = 4;
 
 /// The listening addresses, with the machine's own in place of "all", IPv4 first.
-pub fn reachable(listening: &[String]) -> Vec<String> {
+pub(super) fn reachable(listening: &[String]) -> Vec<String> {
     let mut reachable: Vec<SocketAddr> = Vec::new();
-    for address in listening.iter().filter_map(|text| text.parse::<SocketAddr>().ok()) {
+    for address in listening
+        .iter()
+        .filter_map(|text| text.parse::<SocketAddr>().ok())
+    {
         if address.ip().is_unspecified() {
-            let own = own_addresses().into_iter().filter(|ip| address.is_ipv6() || ip.is_ipv4());
+            let own = own_addresses()
+                .into_iter()
+                .filter(|ip| address.is_ipv6() || ip.is_ipv4());
             reachable.extend(own.map(|ip| SocketAddr::new(ip, address.port())));
         } else {
             reachable.push(address);
@@ -53,10 +58,16 @@ mod tests {
 
     #[test]
     fn a_named_address_is_kept_and_all_becomes_this_machines_own() {
-        assert_eq!(reachable(&["192.0.2.7:7575".to_owned()]), ["192.0.2.7:7575"]);
+        assert_eq!(
+            reachable(&["192.0.2.7:7575".to_owned()]),
+            ["192.0.2.7:7575"]
+        );
         for address in reachable(&["0.0.0.0:7575".to_owned(), "[::]:7575".to_owned()]) {
             assert!(address.ends_with(":7575"), "{address}");
-            assert!(!address.starts_with("0.0.0.0") && !address.starts_with("[::]"), "{address}");
+            assert!(
+                !address.starts_with("0.0.0.0") && !address.starts_with("[::]"),
+                "{address}"
+            );
         }
     }
 

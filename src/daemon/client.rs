@@ -84,9 +84,18 @@ async fn serve(config: &ClientConfig) -> anyhow::Result<()> {
 impl Client {
     fn load(config: &ClientConfig) -> anyhow::Result<Self> {
         let state = StateDir::new(&config.paths.state);
-        let Loaded { node, psks, name, family } = node::load(&state)?;
-        let mut hubs: Vec<Rc<Hub>> =
-            state.peers()?.all().iter().map(|peer| Rc::new(Hub::of_peer(peer))).collect();
+        let Loaded {
+            node,
+            psks,
+            name,
+            family,
+        } = node::load(&state)?;
+        let mut hubs: Vec<Rc<Hub>> = state
+            .peers()?
+            .all()
+            .iter()
+            .map(|peer| Rc::new(Hub::of_peer(peer)))
+            .collect();
         for connect in &config.connect {
             add_hub(&mut hubs, connect);
         }
@@ -113,8 +122,12 @@ impl Client {
             for device in &attached {
                 device.gone().await;
             }
-            let peers: Vec<_> =
-                self.hubs.borrow().iter().filter_map(|hub| hub.peer()).collect();
+            let peers: Vec<_> = self
+                .hubs
+                .borrow()
+                .iter()
+                .filter_map(|hub| hub.peer())
+                .collect();
             for peer in &peers {
                 peer.close(Status::ServiceUnavailable, sub::SHUTTING_DOWN);
             }

@@ -135,9 +135,14 @@ async fn enrol(
     let ordered = path.control.ordered();
     let connection = Connection::new(clock::mono(), session, ordered, false, bus::declared_reply);
     let peer = peer::start(connection, path, Rc::new(Nothing));
-    step(JoinStep::AwaitingConfirmation { node: node.key.node_id().to_string() });
+    step(JoinStep::AwaitingConfirmation {
+        node: node.key.node_id().to_string(),
+    });
     let asked = ask(&peer, &request.name).await;
-    let result = asked.and_then(|response| store(state, node, request, &response, &address));
+    let result = asked.and_then(|response| {
+        let hub_name = peer.identity().name().unwrap_or_default().to_owned();
+        store((state, node), request, &response, hub_name, &address)
+    });
     peer.close(Status::Ok, "");
     peer.closed().await;
     result
@@ -167,7 +172,9 @@ async fn reach(
             Ok(greeted) => return Ok((greeted, address.clone())),
             Err(GreetError::Silence) => return Err(JoinError::Token),
             Err(GreetError::Handshake(HandshakeError::WrongPeer { .. })) => {
-                return Err(JoinError::NotTheHub { address: address.clone() });
+                return Err(JoinError::NotTheHub {
+                    address: address.clone(),
+                });
             }
             Err(error @ (GreetError::Path(_) | GreetError::Handshake(HandshakeError::Timeout))) => {
                 tried.push((address.clone(), error.to_string()));
@@ -182,13 +189,16 @@ async fn reach(
 
 async fn ask(peer: &Peer, name: &str) -> Result<EnrolResponse, JoinError> {
     let nonsense = |error: &dyn std::fmt::Display| JoinError::Protocol(error.to_string());
-    let request = EnrolRequest { name: name.to_owned(), roles: Vec::new() };
+    let request = EnrolRequest {
+        name: name.to_owned(),
+        roles: Vec::new(),
+    };
     let payload = msgpack::encode(&request).map_err(|error| nonsense(&error))?;
     match peer.call(Opcode::Enrol, payload, PATIENCE).await {
         Ok(answer) => msgpack::decode(&answer).map_err(|error| nonsense(&error)),
-        Err(CallError::Refused { status, error }) => {
-            Err(JoinError::Declined(error.msg.unwrap_or_else(|| status.to_string())))
-        }
+        Err(CallError::Refused { status, error }) => Err(JoinError::Declined(
+            error.msg.unwrap_or_else(|| status.to_string()),
+        )),
         Err(CallError::Ended(end)) => Err(match &*end {
             End::ClosedByPeer(reason) if reason.sub.as_deref() == Some(sub::CLOCK_SKEW) => {
                 JoinError::Clock
@@ -207,10 +217,10 @@ async fn ask(peer: &Peer, name: &str) -> Result<EnrolResponse, JoinError> {
 }
 
 fn store(
-    state: &StateDir,
-    node: &LocalNode,
+    (state, node): (&StateDir, &LocalNode),
     request: &JoinRequest,
     response: &EnrolResponse,
+    hub_name: String,
     address: &str,
 ) -> Result<Joined, JoinError> {
     let nonsense = |what: &str| JoinError::Protocol(what.to_owned());
@@ -220,7 +230,9 @@ fn store(
     }
     let chain = CertificateChain::decode(&response.cert)
         .map_err(|error| JoinError::Protocol(error.to_string()))?;
-    let claims = chain.claims().map_err(|error| JoinError::Protocol(error.to_string()))?;
+    let claims = chain
+        .claims()
+        .map_err(|error| JoinError::Protocol(error.to_string()))?;
     chain
         .verify(node.key.public(), &node.trust, wall_clock())
         .map_err(|error| JoinError::Protocol(error.to_string()))?;
@@ -228,20 +240,35 @@ fn store(
         .map_err(|error| JoinError::Protocol(error.to_string()))?;
     let hub = request.invitation.hub;
     let mut addresses = vec![address.to_owned()];
-    addresses.extend(request.invitation.addresses.iter().filter(|a| *a != address).cloned());
-    let hub_name = String::new();
+    addresses.extend(
+        request
+            .invitation
+            .addresses
+            .iter()
+            .filter(|a| *a != address)
+            .cloned(),
+    );
     let membership = Membership {
         chain,
-        family: Family { name: String::new(), root },
+        family: Family {
+            name: String::new(),
+            root,
+        },
         psk: FamilyPsk {
             epoch: response.psk_epoch,
             psk: Psk::from_bytes(response.psk),
             until: None,
         },
         revocations,
-        hub: state::Peer { node: hub, name: hub_name.clone(), addresses },
+        hub: state::Peer {
+            node: hub,
+            name: hub_name.clone(),
+            addresses,
+        },
     };
-    state.lock()?.store_membership(&membership, node.trust.present(wall_clock()))?;
+    state
+        .lock()?
+        .store_membership(&membership, node.trust.present(wall_clock()))?;
     Ok(Joined {
         node: node.key.node_id().to_string(),
         name: claims.name.unwrap_or_default(),

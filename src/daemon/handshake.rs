@@ -54,7 +54,12 @@ impl GreetError {
 /// The policy of every handshake on an ordered path. Members of the own family mix its PSK, so that
 /// strangers learn nothing (profile 6.5).
 pub fn policy() -> Policy {
-    Policy { floor: Tier::T3, psk_required: true, ordered: true, wall: wall_clock() }
+    Policy {
+        floor: Tier::T3,
+        psk_required: true,
+        ordered: true,
+        wall: wall_clock(),
+    }
 }
 
 /// Opens a session as the side that dialled.
@@ -74,7 +79,11 @@ pub async fn dial(node: &LocalNode, dial: Dial, mut path: Path) -> Result<Greete
             Progress::Established(established) => {
                 send(&mut *path.writer, &established.send).await?;
                 let (session, info) = (established.session, established.info);
-                return Ok(Greeted { session, path, info });
+                return Ok(Greeted {
+                    session,
+                    path,
+                    info,
+                });
             }
             Progress::Refused { close, reason } => {
                 return Err(turn_away(path, &close, GreetError::Refused(reason)).await);
@@ -86,10 +95,7 @@ pub async fn dial(node: &LocalNode, dial: Dial, mut path: Path) -> Result<Greete
 /// What a responder looks up while it answers; borrowed anew for each message.
 pub trait Answering {
     /// Lets `step` work with the node, its keys and its tickets.
-    fn with<R>(
-        &self,
-        step: impl FnOnce(&LocalNode, &dyn PskLookup, &mut TicketTable) -> R,
-    ) -> R;
+    fn with<R>(&self, step: impl FnOnce(&LocalNode, &dyn PskLookup, &mut TicketTable) -> R) -> R;
 }
 
 /// Opens a session as the side that was dialled.
@@ -101,8 +107,17 @@ pub async fn answer(node: &impl Answering, mut path: Path) -> Result<Greeted, Gr
     loop {
         let message = receive(&mut path, responder.deadline()).await?;
         let progress = node.with(|node, psks, tickets| {
-            let mut offered = Offered { psks, tickets: Some(tickets) };
-            responder.handle(node, &mut offered, clock::mono(), &mut SystemEntropy, &message)
+            let mut offered = Offered {
+                psks,
+                tickets: Some(tickets),
+            };
+            responder.handle(
+                node,
+                &mut offered,
+                clock::mono(),
+                &mut SystemEntropy,
+                &message,
+            )
         });
         match progress {
             Ok(Progress::Wait) => {}
@@ -110,7 +125,11 @@ pub async fn answer(node: &impl Answering, mut path: Path) -> Result<Greeted, Gr
             Ok(Progress::Established(established)) => {
                 send(&mut *path.writer, &established.send).await?;
                 let (session, info) = (established.session, established.info);
-                return Ok(Greeted { session, path, info });
+                return Ok(Greeted {
+                    session,
+                    path,
+                    info,
+                });
             }
             Ok(Progress::Refused { close, reason }) => {
                 return Err(turn_away(path, &close, GreetError::Refused(reason)).await);

@@ -4,7 +4,7 @@
 //! `info`, a subcommand `warn`, and each `-v` adds one level. Log lines never hold keys, PSKs,
 //! tokens or payloads (profile 18).
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 
 use tracing_subscriber::filter::EnvFilter;
@@ -38,6 +38,7 @@ pub fn start(program: Program, verbose: u8) -> Result<(), TryInitError> {
     }
     let stderr = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false);
     match program {
         Program::Daemon => registry.with(stderr).try_init(),

@@ -6,12 +6,12 @@ use super::control::message::NodeName;
 use super::state::{StateDir, StateError};
 use super::system::wall_clock;
 use crate::kernel::clock;
+use crate::session::LocalNode;
 use crate::session::certificate::CertificateChain;
 use crate::session::identity::NodeKey;
 use crate::session::negotiate;
 use crate::session::psk::PskStore;
 use crate::session::trust::Trust;
-use crate::session::LocalNode;
 use crate::wire::flags::Tier;
 use crate::wire::limits::Limits;
 
@@ -21,8 +21,12 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// What this program announces. Drivers submit URBs of up to 16 MiB, many at a time, and both ends
 /// are members of one family, so requests get the whole room that profile 18 allows; memory grows
 /// with what arrives, not with what is announced.
-pub const LIMITS: Limits =
-    Limits { msg: 16 << 20, rqb: 64 << 20, req: 1024, ..Limits::DEFAULT };
+pub const LIMITS: Limits = Limits {
+    msg: 16 << 20,
+    rqb: 64 << 20,
+    req: 1024,
+    ..Limits::DEFAULT
+};
 
 /// A node with the given key, certificate and beliefs.
 pub fn local(key: NodeKey, chain: CertificateChain, trust: Trust) -> LocalNode {
@@ -58,8 +62,18 @@ pub fn load(state: &StateDir) -> Result<Loaded, StateError> {
     let trust = state.trust()?;
     let present = trust.present(wall_clock());
     let psks = state.psk_store(present, clock::mono())?;
-    let name = NodeName { id: identity.key.node_id().to_string(), name: identity.name };
-    let family =
-        NodeName { id: identity.family.id().to_string(), name: identity.family.name.clone() };
-    Ok(Loaded { node: local(identity.key, identity.chain, trust), psks, name, family })
+    let name = NodeName {
+        id: identity.key.node_id().to_string(),
+        name: identity.name,
+    };
+    let family = NodeName {
+        id: identity.family.id().to_string(),
+        name: identity.family.name.clone(),
+    };
+    Ok(Loaded {
+        node: local(identity.key, identity.chain, trust),
+        psks,
+        name,
+        family,
+    })
 }

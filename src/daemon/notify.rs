@@ -3,12 +3,12 @@
 use sd_notify::NotifyState;
 
 /// The daemon works.
-pub fn ready() {
+pub(super) fn ready() {
     send(NotifyState::Ready);
 }
 
 /// The daemon is about to end.
-pub fn stopping() {
+pub(super) fn stopping() {
     send(NotifyState::Stopping);
 }
 

@@ -106,6 +106,8 @@ struct Shared {
     work: Notify,
     /// The earliest timer may have moved forward.
     rearm: Notify,
+    /// The path brings nothing more.
+    read_over: Notify,
     ended: watch::Sender<Option<Rc<End>>>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
@@ -120,7 +122,9 @@ impl Peer {
     /// Its name in the certificate, or its node-id.
     pub fn name(&self) -> String {
         let identity = &self.0.identity;
-        identity.name().map_or_else(|| identity.node_id.to_string(), str::to_owned)
+        identity
+            .name()
+            .map_or_else(|| identity.node_id.to_string(), str::to_owned)
     }
 
     /// The address of the other end.
@@ -224,7 +228,7 @@ impl Peer {
         self.respond(stream, corr, status, error.encode().unwrap_or_default());
     }
 
-    /// Sends a FAMILY_UPDATE or TICKET event; dropped when the link has no room for it.
+    /// Sends a `FAMILY_UPDATE` or TICKET event; dropped when the link has no room for it.
     pub fn notify(&self, opcode: Opcode, payload: Vec<u8>) {
         let sent = self
             .0
@@ -331,7 +335,9 @@ impl Shared {
     }
 
     fn close(&self, status: Status, sub: &'static str) {
-        self.connection.borrow_mut().close(clock::mono(), status, sub);
+        self.connection
+            .borrow_mut()
+            .close(clock::mono(), status, sub);
         self.wake();
     }
 

@@ -96,7 +96,11 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
     }
     server.scan().await;
     notify::ready();
-    tracing::info!(node = server.name.name, listen = server.listen.join(" "), "server started");
+    tracing::info!(
+        node = server.name.name,
+        listen = server.listen.join(" "),
+        "server started"
+    );
     let result = tokio::select! {
         () = stop.wanted() => Ok(()),
         result = control.serve(Rc::clone(&server)) => {
@@ -120,7 +124,12 @@ fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<Listener>> {
 impl Server {
     fn load(config: &ServeConfig, listeners: &[Listener]) -> anyhow::Result<Self> {
         let state = StateDir::new(&config.paths.state);
-        let Loaded { node, psks, name, family } = node::load(&state)?;
+        let Loaded {
+            node,
+            psks,
+            name,
+            family,
+        } = node::load(&state)?;
         let listen: Result<Vec<_>, _> = listeners.iter().map(Listener::local_addr).collect();
         Ok(Self {
             policy: RefCell::new(state.exports()?),
@@ -159,8 +168,12 @@ impl Server {
     /// Ends every session in order and waits until the devices are back with their drivers.
     async fn farewell(&self, stop: &mut signals::Stop) {
         self.stopping.set(true);
-        let peers: Vec<Peer> =
-            self.sessions.borrow().iter().map(|entry| entry.peer.clone()).collect();
+        let peers: Vec<Peer> = self
+            .sessions
+            .borrow()
+            .iter()
+            .map(|entry| entry.peer.clone())
+            .collect();
         for peer in &peers {
             peer.close(Status::ServiceUnavailable, sub::SHUTTING_DOWN);
         }

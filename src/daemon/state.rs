@@ -28,7 +28,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 pub use clock::BUILD_FLOOR;
 pub use identity::{Family, Identity, Membership};
-pub use invite::{Invitation, InviteError};
+pub use invite::{Invitation, InviteError, MAX_ADDRESSES};
 pub use members::{Member, Members};
 pub use peers::{Peer, Peers};
 pub use psk::FamilyPsk;
@@ -80,7 +80,7 @@ impl StateError {
         move |source| Self::Io { what, path, source }
     }
 
-    fn damaged(path: &Path, why: impl ToString) -> Self {
+    fn damaged(path: &Path, why: &dyn ToString) -> Self {
         Self::Damaged {
             path: path.to_owned(),
             why: why.to_string(),

@@ -221,7 +221,6 @@ pub enum Need {
 /// The union of what all matching entries grant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
-    listed: bool,
     read: bool,
     write: bool,
     locked: bool,
@@ -233,7 +232,7 @@ impl Rights {
     pub const fn allow(self, need: Need, holds_lock: bool) -> bool {
         let by_lock = self.locked && holds_lock;
         match need {
-            Need::List => self.listed,
+            Need::List => self.read || self.write || self.locked,
             Need::Read => self.read || by_lock,
             Need::Write => self.write || by_lock,
             Need::Admin => false,
@@ -253,13 +252,12 @@ impl Rights {
 
     const fn add(&mut self, mode: Mode) {
         match mode {
-            Mode::None => return,
+            Mode::None => {}
             Mode::Read => self.read = true,
             Mode::Write => self.write = true,
             Mode::ReadWrite => (self.read, self.write) = (true, true),
             Mode::Exclusive => self.locked = true,
         }
-        self.listed = true;
     }
 }
 
@@ -343,9 +341,17 @@ impl Acl {
 
     /// Removes every entry with exactly this pattern and subject; returns how many there were.
     pub fn revoke(&mut self, device: &Pattern, subject: &Subject) -> usize {
+        self.retain(|entry| entry.device != *device || entry.subject != *subject)
+    }
+
+    /// Removes every entry of the subject; returns how many there were.
+    pub fn forget(&mut self, subject: &Subject) -> usize {
+        self.retain(|entry| entry.subject != *subject)
+    }
+
+    fn retain(&mut self, keep: impl FnMut(&Entry) -> bool) -> usize {
         let before = self.entries.len();
-        self.entries
-            .retain(|entry| entry.device != *device || entry.subject != *subject);
+        self.entries.retain(keep);
         let removed = before - self.entries.len();
         if removed > 0 {
             self.version = self.version.saturating_add(1);

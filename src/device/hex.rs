@@ -2,14 +2,19 @@
 
 /// The bytes as lower-case hexadecimal digits.
 pub fn encode(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut out = String::with_capacity(bytes.len() * 2);
+    encode_into(bytes, &mut out);
+    out
+}
+
+/// Appends the digits; does not move `out` when it has room for two digits a byte.
+pub fn encode_into(bytes: &[u8], out: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
         for nibble in [byte >> 4, byte & 0x0f] {
             out.push(char::from(DIGITS[usize::from(nibble)]));
         }
     }
-    out
 }
 
 /// Exactly `N` bytes from `2 * N` hexadecimal digits of either case; anything else is `None`.

@@ -71,8 +71,23 @@ pub struct Info {
 impl Info {
     /// The long form of `brief`.
     pub fn new(brief: Brief, props: BTreeMap<String, Value>) -> Self {
-        let Brief { dev, class, name, state, mode, owner } = brief;
-        Self { dev, class, name, state, mode, owner, props }
+        let Brief {
+            dev,
+            class,
+            name,
+            state,
+            mode,
+            owner,
+        } = brief;
+        Self {
+            dev,
+            class,
+            name,
+            state,
+            mode,
+            owner,
+            props,
+        }
     }
 }
 
@@ -92,12 +107,21 @@ impl ListResponse {
         let max = request.max.and_then(|max| usize::try_from(max).ok());
         let max = max.unwrap_or(PAGE).clamp(1, PAGE);
         let mut wanted = devices.filter(|device| {
-            let behind = request.after.as_ref().is_none_or(|after| device.dev > *after);
-            let class = request.class.as_ref().is_none_or(|class| device.class == *class);
+            let behind = request
+                .after
+                .as_ref()
+                .is_none_or(|after| device.dev > *after);
+            let class = request
+                .class
+                .as_ref()
+                .is_none_or(|class| device.class == *class);
             behind && class
         });
         let devs: Vec<Brief> = wanted.by_ref().take(max).collect();
-        let more = wanted.next().and_then(|_| devs.last()).map(|last| last.dev.clone());
+        let more = wanted
+            .next()
+            .and_then(|_| devs.last())
+            .map(|last| last.dev.clone());
         Self { devs, more }
     }
 
@@ -135,7 +159,10 @@ mod tests {
 
     #[test]
     fn all_pages_together_are_all_devices_once() {
-        let mut request = ListRequest { max: Some(7), ..ListRequest::default() };
+        let mut request = ListRequest {
+            max: Some(7),
+            ..ListRequest::default()
+        };
         let mut seen = Vec::new();
         loop {
             let page = ListResponse::page(&request, devices(30));
@@ -152,7 +179,13 @@ mod tests {
 
     #[test]
     fn a_class_that_is_not_there_is_an_empty_list() {
-        let request = ListRequest { class: Some("can".to_owned()), ..ListRequest::default() };
-        assert_eq!(ListResponse::page(&request, devices(3)), ListResponse::default());
+        let request = ListRequest {
+            class: Some("can".to_owned()),
+            ..ListRequest::default()
+        };
+        assert_eq!(
+            ListResponse::page(&request, devices(3)),
+            ListResponse::default()
+        );
     }
 }

@@ -79,7 +79,12 @@ impl Connection {
             selected: Algorithm::selected(session.capabilities()),
             ..LinkConfig::new(initiator, session.local_limits(), session.peer_limits())
         };
-        Self { link: Link::new(now, config), session, end: None, cut: false }
+        Self {
+            link: Link::new(now, config),
+            session,
+            end: None,
+            cut: false,
+        }
     }
 
     /// Takes one sealed message. What it brought comes from [`Connection::poll_event`].
@@ -88,12 +93,21 @@ impl Connection {
             return;
         }
         let taken = match self.session.receive(now, rng, message) {
-            Ok(Received::Record { tier, age_secs, plaintext }) => {
+            Ok(Received::Record {
+                tier,
+                age_secs,
+                plaintext,
+            }) => {
                 // INVARIANT: the session returns ranges of the message it was given.
                 let plaintext = message.get(plaintext).unwrap_or_default();
                 self.ending_or(|link| link.handle_record(now, tier, age_secs, plaintext))
             }
-            Ok(Received::Direct { opcode, flags, age_secs, plaintext }) => {
+            Ok(Received::Direct {
+                opcode,
+                flags,
+                age_secs,
+                plaintext,
+            }) => {
                 // INVARIANT: as above.
                 let plaintext = message.get(plaintext).unwrap_or_default();
                 let tier = flags.tier;
@@ -102,11 +116,17 @@ impl Connection {
                 })
             }
             Ok(Received::Handled | Received::Dropped(_)) => Ok(()),
-            Ok(Received::Closed { by_peer: true, reason }) => {
+            Ok(Received::Closed {
+                by_peer: true,
+                reason,
+            }) => {
                 self.finish(now, End::ClosedByPeer(reason));
                 Ok(())
             }
-            Ok(Received::Closed { by_peer: false, reason }) => {
+            Ok(Received::Closed {
+                by_peer: false,
+                reason,
+            }) => {
                 self.finish(now, End::ClosedHere(reason));
                 Ok(())
             }
@@ -132,7 +152,11 @@ impl Connection {
         &mut self,
         take: impl FnOnce(&mut Link) -> Result<(), Violation>,
     ) -> Result<(), Violation> {
-        if self.end.is_some() { Ok(()) } else { take(&mut self.link) }
+        if self.end.is_some() {
+            Ok(())
+        } else {
+            take(&mut self.link)
+        }
     }
 
     /// The next thing that the peer did, or that came of the end.
@@ -142,12 +166,7 @@ impl Connection {
 
     /// Seals the next message into `buf`, whose content is replaced; false when there is nothing to
     /// send now. To be called again after every message and whenever something happened.
-    pub fn poll_transmit(
-        &mut self,
-        now: Mono,
-        rng: &mut dyn Entropy,
-        buf: &mut RecordBuf,
-    ) -> bool {
+    pub fn poll_transmit(&mut self, now: Mono, rng: &mut dyn Entropy, buf: &mut RecordBuf) -> bool {
         if self.cut {
             return false;
         }
@@ -189,8 +208,15 @@ impl Connection {
         if self.is_over() {
             return None;
         }
-        let link = if self.end.is_some() { None } else { self.link.next_timeout() };
-        [self.session.next_timeout(), link].into_iter().flatten().min()
+        let link = if self.end.is_some() {
+            None
+        } else {
+            self.link.next_timeout()
+        };
+        [self.session.next_timeout(), link]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due at `now`.

@@ -384,12 +384,11 @@ impl Link {
             .and_then(|open| open.lanes.get_mut(lane))
             .and_then(|queue| queue.pop_late(now))
         {
-            match (unit.origin, unit.corr()) {
-                (Origin::Request, Some(corr)) => {
-                    let payload = error_payload(&error(sub::TIMEOUT));
-                    self.finish_request(corr, Status::Timeout, payload);
-                }
-                _ => dropped += 1,
+            if let (Origin::Request, Some(corr)) = (unit.origin, unit.corr()) {
+                let payload = error_payload(&error(sub::TIMEOUT));
+                self.finish_request(corr, Status::Timeout, payload);
+            } else {
+                dropped += 1;
             }
         }
         self.report_dropped(stream, dropped);
@@ -422,7 +421,10 @@ impl Link {
         match unit.origin {
             Origin::Flow => self.after_flow(now, &unit),
             Origin::Request => self.after_request(now, unit),
-            Origin::Answer => self.after_answer(now, unit),
+            Origin::Answer => {
+                self.after_answer(now, unit);
+                self.send_farewell(stream);
+            }
             Origin::Refusal => self.guards.refusal_sent(),
         }
         self.offer_room(stream);
@@ -457,6 +459,7 @@ impl Link {
             return;
         };
         let Some(request) = self.requests.get(corr) else {
+            self.undo_opening(&unit);
             return;
         };
         if Operation::of(request.opcode).sized()
@@ -478,6 +481,21 @@ impl Link {
             self.cancel_request(now, corr, sub::CANCELLED);
         } else {
             self.arm_repetition(now, corr);
+        }
+    }
+
+    /// A stream was given up while its opening request was being sent in pieces; only now can the
+    /// peer be told.
+    fn undo_opening(&mut self, unit: &Unit) {
+        let Body::Request { opcode, .. } = unit.head.body else {
+            return;
+        };
+        if Operation::of(opcode).role == StreamRole::Opens {
+            self.scheduler.control.push_back(Control::Reset {
+                stream: unit.head.stream,
+                status: Status::Timeout,
+                payload: error_payload(&error(sub::CANCELLED)),
+            });
         }
     }
 
@@ -516,7 +534,6 @@ impl Link {
             }
             (StreamRole::Closes, false) | (StreamRole::Bound | StreamRole::Free, _) => {}
         }
-        self.send_farewell(stream);
     }
 
     /// On an unordered path the request may come again.

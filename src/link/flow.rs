@@ -81,7 +81,9 @@ impl Link {
         let Some(open) = self.streams.get_mut(stream) else {
             return;
         };
-        if stream != 0 && !open.recv.listed && open.recv.is_due() {
+        // Before that the peer may not know the stream: CREDIT would overtake its opening.
+        let known = stream != 0 && open.state == State::Open;
+        if known && !open.recv.listed && open.recv.is_due() {
             open.recv.listed = true;
             self.scheduler.control.push_back(Control::Credit { stream });
         }
@@ -160,9 +162,10 @@ impl Link {
         if !self.in_sequence(head, content.len()) {
             return Ok(());
         }
-        match head.body {
-            Body::Event { opcode } => self.on_event(at, head, opcode, content),
-            _ => self.on_data(at, head, content),
+        if let Body::Event { opcode } = head.body {
+            self.on_event(at, head, opcode, content)
+        } else {
+            self.on_data(at, head, content)
         }
     }
 
@@ -282,11 +285,8 @@ impl Link {
             return Err(Violation::stream_state("DATA on stream 0"));
         };
         self.guards.control_event(at.now)?;
-        let allowed = match opcode {
-            Opcode::Ticket => true,
-            Opcode::FamilyUpdate => at.tier >= Tier::T4,
-            _ => false,
-        };
+        let update = opcode == Opcode::FamilyUpdate && at.tier >= Tier::T4;
+        let allowed = opcode == Opcode::Ticket || update;
         if allowed {
             self.events.push_back(LinkEvent::Event {
                 stream: StreamId::CONTROL,
@@ -374,8 +374,9 @@ impl Link {
 }
 
 fn flow_class(head: &FrameHead, stream: Class) -> Class {
-    match head.body {
-        Body::Event { opcode } => Class::of_event(opcode, stream),
-        _ => stream,
+    if let Body::Event { opcode } = head.body {
+        Class::of_event(opcode, stream)
+    } else {
+        stream
     }
 }

@@ -202,10 +202,10 @@ impl Link {
     /// Queues a RESPONSE of the application and does what a final one entails.
     pub(super) fn queue_answer(&mut self, corr: u32, unit: Unit) {
         let last = unit.is_final_answer();
-        let success = match unit.head.body {
-            Body::Response { status, .. } => status.is_success(),
-            _ => false,
+        let Body::Response { status, .. } = unit.head.body else {
+            return;
         };
+        let success = status.is_success();
         let Some(owed) = self.answers.get_mut(corr) else {
             return;
         };
@@ -409,6 +409,17 @@ impl Link {
         self.admit_waiting();
     }
 
+    /// False while the opening request of an own stream is not in a record.
+    pub(super) fn peer_knows(&self, id: u32) -> bool {
+        let open = self.streams.get(id);
+        if open.is_none_or(|open| !open.own || open.state != State::Opening) {
+            return true;
+        }
+        let corrs = self.requests.on_stream(id);
+        let opener = corrs.first().and_then(|corr| self.requests.get(*corr));
+        opener.is_some_and(|opener| matches!(opener.phase, Phase::Sent | Phase::Cancelled))
+    }
+
     /// Takes over units of a closed stream of which a part is sent.
     fn adopt(&mut self, lane: usize, units: Vec<Unit>) {
         if units.is_empty() {
@@ -445,9 +456,14 @@ impl Link {
             return;
         }
         let id = StreamId(stream);
-        let last = self.events.iter_mut().rev().find_map(|event| match event {
-            LinkEvent::Dropped { stream, count } if *stream == id => Some(count),
-            _ => None,
+        let last = self.events.iter_mut().rev().find_map(|event| {
+            if let LinkEvent::Dropped { stream, count } = event
+                && *stream == id
+            {
+                Some(count)
+            } else {
+                None
+            }
         });
         if let Some(count) = last {
             *count = count.saturating_add(dropped);

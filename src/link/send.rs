@@ -370,6 +370,12 @@ impl Link {
         room
     }
 
+    /// True for stream 0 and for streams whose opening succeeded and that are not closed.
+    pub fn is_open(&self, stream: StreamId) -> bool {
+        let open = self.streams.get(stream.0);
+        open.is_some_and(|open| open.state == State::Open)
+    }
+
     /// Bytes of DATA and EVENT that wait on a stream, for a drain.
     pub fn queued(&self, stream: StreamId) -> usize {
         self.streams
@@ -411,12 +417,15 @@ impl Link {
         let payload = error
             .and_then(|error| error.encode().ok())
             .unwrap_or_default();
+        let known = self.peer_knows(stream.0);
         self.close_stream(now, stream.0, status, &payload);
-        self.scheduler.control.push_back(Control::Reset {
-            stream: stream.0,
-            status,
-            payload,
-        });
+        if known {
+            self.scheduler.control.push_back(Control::Reset {
+                stream: stream.0,
+                status,
+                payload,
+            });
+        }
         Ok(())
     }
 

@@ -281,7 +281,8 @@ impl Stream {
 
     /// Answers that wait.
     pub(super) fn answers_waiting(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.free.len()).sum()
+        let waiting = self.lanes.iter().flat_map(|lane| &lane.free);
+        waiting.filter(|unit| unit.origin == Origin::Answer).count()
     }
 
     /// True when lanes may be sent from.

@@ -7,6 +7,7 @@ use super::clock::{self, SessionClock, WallClock};
 use super::control::{CloseReason, RevokeBody};
 use super::epoch::{Ephemerals, Epoch, HARD_AGE, Role, SOFT_AGE};
 use super::handshake::LocalNode;
+use super::identity::NodeId;
 use super::ids::SessionIds;
 use super::open::Opener;
 use super::peer::{PeerIdentity, Restriction};
@@ -359,6 +360,16 @@ impl Session {
     /// What the session may be used for; whoever executes operations enforces it.
     pub const fn restricted(&self) -> Restriction {
         self.restriction
+    }
+
+    /// When two nodes have dialled each other at once, the session whose initiator has the smaller
+    /// node-id is closed with the sub-code `duplicate` (profile 6.8). True for that one; `own` is
+    /// our own node-id.
+    pub fn loses_to_its_reverse(&self, own: NodeId) -> bool {
+        match self.role {
+            Role::Initiator => own < self.peer.node_id,
+            Role::Responder => self.peer.node_id < own,
+        }
     }
 
     /// Our end.

@@ -50,3 +50,6 @@ pub use receive::Received;
 pub use record_buf::RecordBuf;
 pub use seal::SealError;
 pub use ticket::{HeldTicket, TicketError, TicketTable};
+
+#[cfg(test)]
+mod tests;

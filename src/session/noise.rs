@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn there_are_no_keys_before_the_last_message() {
-        let (mut initiator, mut responder) = pair();
+        let (initiator, mut responder) = pair();
         assert!(initiator.split().is_none());
         let (mut again, _) = pair();
         responder.read(&again.write(b"").unwrap()).unwrap();

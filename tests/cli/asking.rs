@@ -262,6 +262,8 @@ fn ctrl_c_withdraws_an_invite() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    // Held open: the end of input would be an answer.
+    let _input = child.stdin.take();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains(TOKEN)));
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();

@@ -4,4 +4,4 @@
     dead_code,
     reason = "which helpers are unused differs between test binaries"
 )]
-pub mod vectors;
+pub(crate) mod vectors;

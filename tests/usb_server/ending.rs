@@ -1,10 +1,14 @@
 //! However a stream ends, the device goes back to its owner.
 
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use myclerk::bus::Inbound;
-use myclerk::bus::usb::fake::Act;
-use myclerk::bus::usb::server::End;
+use myclerk::bus::usb::enumerate::Location;
+use myclerk::bus::usb::fake::{Act, Fake, FakeHost};
+use myclerk::bus::usb::hardware::UsbPort;
+use myclerk::bus::usb::server::{End, reconnect};
 use myclerk::wire::opcode::Opcode;
 use myclerk::wire::status::Status;
 use tokio::sync::mpsc;
@@ -50,7 +54,7 @@ fn detaching_ends_what_is_under_way_and_resets_the_device_before_its_drivers_com
         let waiting = [bench.interrupt(0x83, 8, 0, &[]), bench.bulk(0x81, 8, &[])];
         let detach = bench.detach().await;
         for corr in waiting {
-            assert!(matches!(bench.transfer(corr).await.0, -2 | -108));
+            assert_eq!(bench.transfer(corr).await, (-108, 0, vec![]));
         }
         assert_eq!(bench.answered().last(), Some(&detach));
         let acts = bench.device.acts();
@@ -111,5 +115,26 @@ fn a_task_that_is_dropped_gives_the_device_back_all_the_same() {
         assert!(bench.task.await.unwrap_err().is_cancelled());
         assert_eq!(bench.device.driven(), [0, 1]);
         assert_eq!(bench.device.complaints(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_device_that_a_killed_daemon_left_behind_gets_its_drivers_back() {
+    local(async {
+        let device = Fake::new();
+        device.disconnect_claim(0).unwrap();
+        device.release(0).unwrap();
+        assert_eq!(device.driven(), [1]);
+        let host = FakeHost::default().with(1, 2, device.clone());
+        let mut location = Location {
+            bus: 1,
+            address: 2,
+            sysfs: PathBuf::new(),
+        };
+        reconnect(&host, &location).await.unwrap();
+        assert_eq!(device.driven(), [0, 1]);
+        location.address = 3;
+        let error = reconnect(&host, &location).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
     });
 }

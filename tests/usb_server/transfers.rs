@@ -204,3 +204,21 @@ fn descriptors_are_given_and_a_missing_one_is_an_error_of_the_device() {
         bench.end().await;
     });
 }
+
+#[test]
+fn transfers_wait_in_their_order_while_usbfs_has_no_memory() {
+    local(async {
+        let mut bench = Bench::attach().await;
+        bench.device.starve(3);
+        let writes = [bench.bulk(0x02, 1, b"a"), bench.bulk(0x02, 1, b"b")];
+        let late = bench.bulk(0x02, 1, b"c");
+        bench.cancel(late);
+        assert_eq!(bench.transfer(late).await, (-2, 0, vec![]));
+        for write in writes {
+            assert_eq!(bench.transfer(write).await, (0, 1, vec![]));
+        }
+        assert_eq!(bench.device.written(0x02), b"ab");
+        bench.detach().await;
+        bench.end().await;
+    });
+}

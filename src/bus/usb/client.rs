@@ -23,6 +23,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::endpoints::Endpoints;
 use self::pump::Pump;
+use super::descriptor::NoDevice;
 use super::op::{AttachResponse, Speed};
 use crate::bus::{Inbound, Outlet};
 use crate::kernel::usbip_pdu::PduError;
@@ -39,8 +40,8 @@ pub enum AttachError {
     #[error("the device runs at an unknown {0}")]
     Speed(Speed),
     /// What the server sent does not begin with a device descriptor.
-    #[error("the server sent no device descriptor")]
-    Descriptors,
+    #[error("the server's description of the device is unusable")]
+    Descriptors(#[from] NoDevice),
     /// No socket could be made.
     #[error("no socket pair for the kernel")]
     Socket(#[source] io::Error),
@@ -137,7 +138,7 @@ pub fn attach(
     outlet: Rc<dyn Outlet>,
     inbound: mpsc::UnboundedReceiver<Inbound>,
 ) -> Result<Attachment, AttachError> {
-    let endpoints = endpoints_of(device)?;
+    let endpoints = Endpoints::parse(&device.desc, device.cfg)?;
     let speed = port_speed(device.spd)?;
     let (ours, kernels) = UnixStream::pair().map_err(AttachError::Socket)?;
     let ours = to_tokio(ours)?;
@@ -159,7 +160,7 @@ pub fn serve(
     outlet: Rc<dyn Outlet>,
     inbound: mpsc::UnboundedReceiver<Inbound>,
 ) -> Result<Attachment, AttachError> {
-    let endpoints = endpoints_of(device)?;
+    let endpoints = Endpoints::parse(&device.desc, device.cfg)?;
     let session = (outlet, inbound);
     Ok(start(to_tokio(socket)?, vhci, port, endpoints, session))
 }
@@ -190,10 +191,6 @@ fn start(
         detacher: Detacher(stop),
         ended,
     }
-}
-
-fn endpoints_of(device: &AttachResponse) -> Result<Endpoints, AttachError> {
-    Endpoints::parse(&device.desc, device.cfg).ok_or(AttachError::Descriptors)
 }
 
 fn to_tokio(socket: UnixStream) -> Result<tokio::net::UnixStream, AttachError> {

@@ -31,8 +31,7 @@ pub(super) fn vhci(machine: &Machine) -> Check {
         .read("/proc/sys/kernel/osrelease")
         .unwrap_or_default();
     let modules = format!("/lib/modules/{release}");
-    let listed =
-        |index: &str| machine.mentions(&machine.path(&format!("{modules}/{index}")), "vhci-hcd.ko");
+    let listed = |index: &str| machine.mentions(&format!("{modules}/{index}"), "vhci-hcd.ko");
     let check = if let Some(ports) = machine.read("/sys/devices/platform/vhci_hcd.0/nports") {
         Check::ok(NAME, format!("loaded, {ports} ports"))
     } else if machine.exists("/sys/devices/platform/vhci_hcd.0") {

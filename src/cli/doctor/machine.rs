@@ -1,7 +1,9 @@
 //! What the checks look at: files below a root, which tests replace by a tree of their own.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+#[cfg(test)]
+use std::path::Path;
+use std::path::PathBuf;
 
 /// The file system, seen from its root.
 pub(super) struct Machine {
@@ -45,7 +47,7 @@ impl Machine {
     }
 
     /// True when a line of the file contains the text.
-    pub(super) fn mentions(&self, path: &Path, text: &str) -> bool {
-        fs::read_to_string(path).is_ok_and(|content| content.contains(text))
+    pub(super) fn mentions(&self, path: &str, text: &str) -> bool {
+        fs::read_to_string(self.path(path)).is_ok_and(|content| content.contains(text))
     }
 }

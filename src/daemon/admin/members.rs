@@ -3,6 +3,7 @@
 use super::{Known, unresolved};
 use crate::daemon::control::message::{ControlError, MemberInfo, NodeName, Revoked};
 use crate::daemon::state::{Member, Revocation, StateDir};
+use crate::device::acl::Subject;
 use crate::session::entropy::Entropy;
 use crate::session::identity::NodeId;
 
@@ -56,6 +57,12 @@ pub fn revoke(
         .resolve(query)
         .map_err(|error| unresolved("member", query, error, "myclerk members"))?;
     let revocation = locked.revoke(member.node, rng, wall)?;
+    // A node that comes back with its old key must not find its old rights.
+    let mut acl = locked.acl()?;
+    let entries = acl.forget(&Subject::Node(member.node.0));
+    if entries > 0 {
+        locked.store_acl(&acl)?;
+    }
     let revoked = Revoked {
         node: NodeName {
             id: member.node.to_string(),
@@ -64,6 +71,7 @@ pub fn revoke(
         crl: revocation.list.number(),
         psk_epoch: revocation.psk_epoch,
         closed: 0,
+        entries,
     };
     Ok((revoked, revocation))
 }

@@ -192,10 +192,16 @@ fn revoked_access_is_told_and_a_second_time_is_not_found() {
 #[test]
 fn a_revoked_member_stays_in_the_list_as_such() {
     let home = Home::new();
+    home.grant(FTDI, "shed").unwrap();
+    home.grant(FTDI, "hub").unwrap();
     let (revoked, _) = revoke(&home.state, "shed", &mut SystemEntropy, NOW + 1).unwrap();
     assert_eq!(
         (revoked.node.name.as_str(), revoked.crl, revoked.psk_epoch),
         ("shed", 2, 2)
+    );
+    assert_eq!(
+        (revoked.entries, home.state.acl().unwrap().entries().len()),
+        (1, 1)
     );
     let members = members(&home.state, home.known()).unwrap();
     let seen: Vec<_> = members

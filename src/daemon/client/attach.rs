@@ -102,7 +102,7 @@ impl Client {
             return Ok(attached.info(&self.vhci));
         }
         // Without vhci-hcd the owner need not let its drivers go for nothing.
-        self.vhci.ports().map_err(vhci_error)?;
+        self.vhci.ports().map_err(|error| vhci_error(&error))?;
         asker.step(format!("asking {} for {}", node.name, brief.dev));
         let (response, stream) = open(&peer, &brief, &node).await?;
         let (outlet, inbound) = (Rc::clone(&stream.outlet), stream.inbound);
@@ -110,7 +110,7 @@ impl Client {
             Ok(attachment) => attachment,
             Err(error) => {
                 outlet.reset(Status::Ok);
-                return Err(attach_error(error));
+                return Err(attach_error(&error));
             }
         };
         let attached = self.enter(&attachment, node, brief, response.spd);
@@ -176,7 +176,10 @@ impl Client {
 
     pub(super) fn find_attached(&self, node: &str, device: &str) -> Option<Rc<Attached>> {
         let attached = self.attached.borrow();
-        attached.iter().find(|a| a.node.id == node && a.device == device).cloned()
+        attached
+            .iter()
+            .find(|a| a.node.id == node && a.device == device)
+            .cloned()
     }
 }
 
@@ -188,7 +191,10 @@ async fn watch(client: Rc<Client>, attached: Rc<Attached>, attachment: Attachmen
     *attached.why.borrow_mut() = Some(end.to_string());
     attached.ended.set(true);
     attached.end.notify_waiters();
-    client.attached.borrow_mut().retain(|other| !Rc::ptr_eq(other, &attached));
+    client
+        .attached
+        .borrow_mut()
+        .retain(|other| !Rc::ptr_eq(other, &attached));
 }
 
 /// True when some interface of the device has a driver.
@@ -207,8 +213,8 @@ async fn list(peer: &Peer, node: &NodeName) -> Result<Vec<Brief>, ControlError> 
     let mut request = ListRequest::default();
     let mut devices = Vec::new();
     loop {
-        let payload = msgpack::encode(&request)
-            .map_err(|error| ControlError::failed(error.to_string()))?;
+        let payload =
+            msgpack::encode(&request).map_err(|error| ControlError::failed(error.to_string()))?;
         let answer = peer
             .call(Opcode::DeviceList, payload, LIST)
             .await
@@ -226,8 +232,13 @@ async fn list(peer: &Peer, node: &NodeName) -> Result<Vec<Brief>, ControlError> 
 }
 
 fn resolve(devices: &[Brief], query: &str, node: &NodeName) -> Result<Brief, ControlError> {
-    let candidates: Vec<_> =
-        devices.iter().map(|d| Candidate { id: &d.dev, name: &d.name }).collect();
+    let candidates: Vec<_> = devices
+        .iter()
+        .map(|d| Candidate {
+            id: &d.dev,
+            name: &d.name,
+        })
+        .collect();
     let found = name::resolve(query, &candidates).map_err(|error| {
         let what = format!("device on {}", node.name);
         let error = unresolved(&what, query, error, "myclerk list");
@@ -248,9 +259,15 @@ async fn open(
     brief: &Brief,
     node: &NodeName,
 ) -> Result<(AttachResponse, crate::daemon::peer::PeerStream), ControlError> {
-    let request =
-        AttachRequest { dev: brief.dev.clone(), mode: UseMode::ReadWrite, lock: None, ifs: None };
-    let payload = request.encode().map_err(|error| ControlError::failed(error.to_string()))?;
+    let request = AttachRequest {
+        dev: brief.dev.clone(),
+        mode: UseMode::ReadWrite,
+        lock: None,
+        ifs: None,
+    };
+    let payload = request
+        .encode()
+        .map_err(|error| ControlError::failed(error.to_string()))?;
     let (answer, stream) = peer
         .open(Opcode::UsbDeviceAttach, payload, OPEN)
         .await
@@ -272,15 +289,21 @@ fn call_error(error: &CallError, node: &NodeName, thing: &str) -> ControlError {
         CallError::Refused { status, error: map } => match map.sub.as_ref() {
             sub::EXCLUSIVE => ControlError::refused(format!("{thing} on {name} is in use"))
                 .because("another machine has it attached; it must detach it first"),
-            sub::ACL => ControlError::refused(format!("{name} does not let this machine use {thing}"))
-                .mend(format!("on {name}: myclerk acl grant {thing} THIS-MACHINE")),
-            sub::DEVICE => ControlError::not_found(format!("{name} offers no {thing}"))
-                .mend("myclerk list"),
+            sub::ACL => {
+                ControlError::refused(format!("{name} does not let this machine use {thing}"))
+                    .mend(format!("on {name}: myclerk acl grant {thing} THIS-MACHINE"))
+            }
+            sub::DEVICE => {
+                ControlError::not_found(format!("{name} offers no {thing}")).mend("myclerk list")
+            }
             sub::DEVICE_GONE => {
                 ControlError::not_found(format!("{thing} was unplugged from {name}"))
             }
             _ => {
-                let cause = map.msg.clone().unwrap_or_else(|| format!("{status} ({})", map.sub));
+                let cause = map
+                    .msg
+                    .clone()
+                    .unwrap_or_else(|| format!("{status} ({})", map.sub));
                 ControlError::refused(format!("{name} refuses {thing}")).because(cause)
             }
         },
@@ -293,18 +316,18 @@ fn call_error(error: &CallError, node: &NodeName, thing: &str) -> ControlError {
     }
 }
 
-fn attach_error(error: AttachError) -> ControlError {
+fn attach_error(error: &AttachError) -> ControlError {
     match error {
         AttachError::Vhci(error) => vhci_error(error),
-        AttachError::Speed(_) | AttachError::Descriptors | AttachError::Socket(_) => {
+        AttachError::Speed(_) | AttachError::Descriptors(_) | AttachError::Socket(_) => {
             ControlError::failed(error.to_string())
         }
     }
 }
 
-fn vhci_error(error: VhciError) -> ControlError {
+fn vhci_error(error: &VhciError) -> ControlError {
     let message = error.to_string();
-    match std::error::Error::source(&error) {
+    match std::error::Error::source(error) {
         Some(source) => ControlError::failed(message).because(source.to_string()),
         None => ControlError::failed(message),
     }

@@ -23,11 +23,7 @@ use crate::kernel::clock;
 const PATIENCE: Duration = Duration::from_secs(8);
 
 impl ControlHandler for Rc<Client> {
-    async fn handle(
-        &self,
-        request: Request,
-        asker: &Conversation,
-    ) -> Result<Reply, ControlError> {
+    async fn handle(&self, request: Request, asker: &Conversation) -> Result<Reply, ControlError> {
         match request {
             Request::Status => Ok(Reply::Client(self.status())),
             Request::List => Ok(Reply::Remote(self.list().await)),
@@ -60,7 +56,12 @@ impl Client {
             pid: std::process::id(),
             uptime: clock::mono().since(self.started).as_secs(),
             nodes: self.hubs.borrow().iter().map(|hub| hub.info()).collect(),
-            attached: self.attached.borrow().iter().map(|a| a.info(&self.vhci)).collect(),
+            attached: self
+                .attached
+                .borrow()
+                .iter()
+                .map(|a| a.info(&self.vhci))
+                .collect(),
         }
     }
 
@@ -77,14 +78,24 @@ impl Client {
             };
             let (link, problem) = hub.standing();
             let node = hub.node();
-            let devices = devices.into_iter().map(|d| self.remote_device(&node.id, d)).collect();
-            nodes.push(RemoteNode { node, link, problem: problem.or(failed), devices });
+            let devices = devices
+                .into_iter()
+                .map(|d| self.remote_device(&node.id, d))
+                .collect();
+            nodes.push(RemoteNode {
+                node,
+                link,
+                problem: problem.or(failed),
+                devices,
+            });
         }
         nodes
     }
 
     fn remote_device(&self, node: &str, brief: Brief) -> RemoteDevice {
-        let port = self.find_attached(node, &brief.dev).map(|attached| attached.port.0);
+        let port = self
+            .find_attached(node, &brief.dev)
+            .map(|attached| attached.port.0);
         let state = match State::from_u8(brief.state) {
             State::InUse if port.is_some() => DeviceState::Attached,
             State::Free => DeviceState::Free,
@@ -105,8 +116,13 @@ impl Client {
     fn hub(&self, query: &str) -> Result<Rc<Hub>, ControlError> {
         let hubs = self.hubs.borrow();
         let nodes: Vec<_> = hubs.iter().map(|hub| hub.node()).collect();
-        let candidates: Vec<_> =
-            nodes.iter().map(|node| Candidate { id: &node.id, name: &node.name }).collect();
+        let candidates: Vec<_> = nodes
+            .iter()
+            .map(|node| Candidate {
+                id: &node.id,
+                name: &node.name,
+            })
+            .collect();
         let found = name::resolve(query, &candidates)
             .map_err(|error| unresolved("node", query, error, "myclerk status"))?;
         hubs.get(found)
@@ -132,7 +148,10 @@ impl Client {
 
     async fn detach(&self, target: &DetachTarget) -> Result<Vec<AttachedDevice>, ControlError> {
         let devices = self.targets(target)?;
-        let infos = devices.iter().map(|device| device.info(&self.vhci)).collect();
+        let infos = devices
+            .iter()
+            .map(|device| device.info(&self.vhci))
+            .collect();
         for device in &devices {
             device.detach();
         }
@@ -163,12 +182,19 @@ impl Client {
                     .collect();
                 let candidates: Vec<_> = of_node
                     .iter()
-                    .map(|device| Candidate { id: &device.device, name: &device.name })
+                    .map(|device| Candidate {
+                        id: &device.device,
+                        name: &device.name,
+                    })
                     .collect();
                 let found = name::resolve(device, &candidates).map_err(|error| {
                     unresolved("attached device", device, error, "myclerk status")
                 })?;
-                Ok(of_node.get(found).map(|device| Rc::clone(device)).into_iter().collect())
+                Ok(of_node
+                    .get(found)
+                    .map(|device| Rc::clone(device))
+                    .into_iter()
+                    .collect())
             }
         }
     }

@@ -61,7 +61,11 @@ impl Client {
     /// A copy of this node for one handshake, so that nothing is borrowed while it waits.
     pub(super) fn handshake_node(&self) -> Result<LocalNode, StateError> {
         let identity = self.state.identity()?;
-        Ok(node::local(identity.key, identity.chain, self.node.borrow().trust.clone()))
+        Ok(node::local(
+            identity.key,
+            identity.chain,
+            self.node.borrow().trust.clone(),
+        ))
     }
 
     /// Asks for the family's news; true when there was a newer PSK.

@@ -13,14 +13,18 @@ pub(super) fn below(device: &Path) -> Vec<String> {
     let mut files = BTreeSet::new();
     let mut waiting = vec![device.to_owned()];
     for _ in 0..MAX_DIRECTORIES {
-        let Some(directory) = waiting.pop() else { break };
+        let Some(directory) = waiting.pop() else {
+            break;
+        };
         if let Some(name) = device_name(&directory) {
             files.insert(format!("/dev/{name}"));
         }
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
-        let children = entries.flatten().filter(|entry| {
-            entry.file_type().is_ok_and(|kind| kind.is_dir())
-        });
+        let Ok(entries) = fs::read_dir(&directory) else {
+            continue;
+        };
+        let children = entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         waiting.extend(children.map(|entry| entry.path()));
     }
     files.into_iter().collect()
@@ -28,7 +32,9 @@ pub(super) fn below(device: &Path) -> Vec<String> {
 
 fn device_name(directory: &Path) -> Option<String> {
     let uevent = fs::read_to_string(directory.join("uevent")).ok()?;
-    let name = uevent.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
+    let name = uevent
+        .lines()
+        .find_map(|line| line.strip_prefix("DEVNAME="))?;
     (!name.starts_with("bus/usb/")).then(|| name.to_owned())
 }
 
@@ -45,15 +51,27 @@ mod tests {
             fs::write(directory.join("uevent"), uevent).unwrap();
         };
         put("", "MAJOR=189\nDEVNAME=bus/usb/003/002\n");
-        put("3-1:1.0/host2/target2:0:0/2:0:0:0/block/sdb", "DEVNAME=sdb\nDEVTYPE=disk\n");
-        put("3-1:1.0/host2/target2:0:0/2:0:0:0/block/sdb/sdb1", "DEVNAME=sdb1\n");
+        put(
+            "3-1:1.0/host2/target2:0:0/2:0:0:0/block/sdb",
+            "DEVNAME=sdb\nDEVTYPE=disk\n",
+        );
+        put(
+            "3-1:1.0/host2/target2:0:0/2:0:0:0/block/sdb/sdb1",
+            "DEVNAME=sdb1\n",
+        );
         put("3-1:1.1/ttyUSB0/tty/ttyUSB0", "DEVNAME=ttyUSB0\n");
         put("3-1:1.1/power", "");
-        assert_eq!(below(root.path()), ["/dev/sdb", "/dev/sdb1", "/dev/ttyUSB0"]);
+        assert_eq!(
+            below(root.path()),
+            ["/dev/sdb", "/dev/sdb1", "/dev/ttyUSB0"]
+        );
     }
 
     #[test]
     fn a_device_that_is_gone_has_no_files() {
-        assert_eq!(below(Path::new("/nonexistent/device")), Vec::<String>::new());
+        assert_eq!(
+            below(Path::new("/nonexistent/device")),
+            Vec::<String>::new()
+        );
     }
 }

@@ -53,8 +53,12 @@ struct Standing {
 impl Hub {
     fn new(id: Option<NodeId>, name: &str, addresses: Vec<String>) -> Self {
         let address = addresses.first().cloned().unwrap_or_default();
-        let status =
-            Standing { link: Link::Connecting, since: clock::mono(), address, problem: None };
+        let status = Standing {
+            link: Link::Connecting,
+            since: clock::mono(),
+            address,
+            problem: None,
+        };
         Self {
             id: Cell::new(id),
             name: RefCell::new(name.to_owned()),
@@ -100,7 +104,10 @@ impl Hub {
 
     /// The session, while there is one.
     pub(super) fn peer(&self) -> Option<Peer> {
-        self.peer.borrow().clone().filter(|peer| peer.ended().is_none())
+        self.peer
+            .borrow()
+            .clone()
+            .filter(|peer| peer.ended().is_none())
     }
 
     /// How the connection stands, and why it does not.
@@ -137,7 +144,10 @@ impl Hub {
                 changed.await;
             }
         };
-        tokio::time::timeout(at_most, connected).await.ok().flatten()
+        tokio::time::timeout(at_most, connected)
+            .await
+            .ok()
+            .flatten()
     }
 
     fn set(&self, link: Link, address: Option<&str>, problem: Option<String>) {
@@ -209,16 +219,32 @@ async fn greet(client: &Client, hub: &Hub, address: &str) -> Result<Greeted, Set
         .await
         .map_err(|error| Setback::Passing(error.to_string()))?;
     let psk = client.psks.borrow().family().map(|(psk, epoch)| {
-        (psk.clone(), PskUse::Family { epoch, current: true })
+        (
+            psk.clone(),
+            PskUse::Family {
+                epoch,
+                current: true,
+            },
+        )
     });
-    let dial = Dial { expected: hub.id.get(), psk, tier: Tier::T4 };
-    let node = client.handshake_node().map_err(|error| Setback::Passing(error.to_string()))?;
-    let greeted = handshake::dial(&node, dial, path).await.map_err(|error| setback(&error))?;
+    let dial = Dial {
+        expected: hub.id.get(),
+        psk,
+        tier: Tier::T4,
+    };
+    let node = client
+        .handshake_node()
+        .map_err(|error| Setback::Passing(error.to_string()))?;
+    let greeted = handshake::dial(&node, dial, path)
+        .await
+        .map_err(|error| setback(&error))?;
     let found = greeted.session.peer();
     let named = found.name().unwrap_or_default();
     if hub.id.get().is_none() && !hub.is_called(named) {
         let wanted = hub.name.borrow();
-        return Err(Setback::Final(format!("{address} is {named:?}, not {wanted:?}")));
+        return Err(Setback::Final(format!(
+            "{address} is {named:?}, not {wanted:?}"
+        )));
     }
     Ok(greeted)
 }
@@ -241,13 +267,16 @@ fn setback(error: &GreetError) -> Setback {
 }
 
 async fn stay(client: &Rc<Client>, hub: &Rc<Hub>, greeted: Greeted) -> Setback {
-    let Greeted { session, path, info } = greeted;
+    let Greeted {
+        session,
+        path,
+        info,
+    } = greeted;
     if info.peer_clock == ClockQuality::Synchronised {
         client.node.borrow_mut().trust.learn_time(info.peer_time);
     }
     let ordered = path.control.ordered();
-    let connection =
-        Connection::new(clock::mono(), session, ordered, false, bus::declared_reply);
+    let connection = Connection::new(clock::mono(), session, ordered, false, bus::declared_reply);
     let peer = peer::start(connection, path, Rc::new(Rc::clone(client)));
     let address = peer.address().to_owned();
     match client.catch_up(&peer).await {

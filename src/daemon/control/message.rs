@@ -494,6 +494,8 @@ pub struct Revoked {
     pub psk_epoch: u64,
     /// Sessions that were closed by it.
     pub closed: usize,
+    /// Access entries for it that are gone.
+    pub entries: usize,
 }
 
 /// Which kind of failure; decides the exit code of the subcommand.

@@ -12,10 +12,9 @@ use crate::bus::Inbound;
 use crate::daemon::system::SystemEntropy;
 use crate::kernel::clock;
 use crate::link::connection::{Connection, End};
-use crate::link::{LinkEvent, StreamId};
+use crate::link::{Corr, LinkEvent, StreamId};
 use crate::session::record_buf::RecordBuf;
 use crate::transport::{Framed, MessageReader, MessageWriter, Path, TransportError};
-use crate::wire::time::Mono;
 
 /// How long a closing session waits for the other side before the path is cut (profile 14.3).
 const LINGER: Duration = Duration::from_millis(1500);
@@ -23,7 +22,11 @@ const LINGER: Duration = Duration::from_millis(1500);
 /// Starts the tasks of an established session and returns its handle. Must be called inside a
 /// `LocalSet`.
 pub fn start(connection: Connection, path: Path, service: Rc<dyn Service>) -> Peer {
-    let Path { reader, writer, control } = path;
+    let Path {
+        reader,
+        writer,
+        control,
+    } = path;
     control.set_limit(connection.max_message());
     let (ended, _) = watch::channel(None);
     let peer = Peer(Rc::new(Shared {
@@ -35,6 +38,7 @@ pub fn start(connection: Connection, path: Path, service: Rc<dyn Service>) -> Pe
         calls: RefCell::new(HashMap::new()),
         work: Notify::new(),
         rearm: Notify::new(),
+        read_over: Notify::new(),
         ended,
         bytes_in: Cell::new(0),
         bytes_out: Cell::new(0),
@@ -46,12 +50,14 @@ pub fn start(connection: Connection, path: Path, service: Rc<dyn Service>) -> Pe
 }
 
 async fn read(peer: Peer, mut reader: Box<dyn MessageReader>) {
-    loop {
+    let end = loop {
         match reader.recv().await {
             Ok(Some(mut message)) => {
                 let shared = &peer.0;
                 let length = u64::try_from(message.len()).unwrap_or(u64::MAX);
-                shared.bytes_in.set(shared.bytes_in.get().saturating_add(length));
+                shared
+                    .bytes_in
+                    .set(shared.bytes_in.get().saturating_add(length));
                 shared.connection.borrow_mut().receive(
                     clock::mono(),
                     &mut SystemEntropy,
@@ -60,10 +66,12 @@ async fn read(peer: Peer, mut reader: Box<dyn MessageReader>) {
                 peer.dispatch();
                 shared.wake();
             }
-            Ok(None) => break peer.path_ended(None),
-            Err(error) => break peer.path_ended(Some(&error)),
+            Ok(None) => break None,
+            Err(error) => break Some(error),
         }
-    }
+    };
+    peer.path_ended(end.as_ref());
+    peer.0.read_over.notify_one();
 }
 
 async fn write(peer: Peer, mut writer: Box<dyn MessageWriter>) {
@@ -75,7 +83,10 @@ async fn write(peer: Peer, mut writer: Box<dyn MessageWriter>) {
         let (more, wanted_limit) = {
             let mut connection = peer.0.connection.borrow_mut();
             let more = connection.poll_transmit(now, &mut SystemEntropy, &mut buf);
-            (more, u32::try_from(connection.link().unsent_limit()).unwrap_or(u32::MAX))
+            (
+                more,
+                u32::try_from(connection.link().unsent_limit()).unwrap_or(u32::MAX),
+            )
         };
         if unsent_limit != Some(wanted_limit) {
             unsent_limit = Some(wanted_limit);
@@ -102,6 +113,8 @@ async fn write(peer: Peer, mut writer: Box<dyn MessageWriter>) {
     }
     // The other side may be gone already.
     let _ = writer.close().await;
+    // What it sent and nobody read would make the kernel reset the connection under our last words.
+    let _ = tokio::time::timeout(LINGER, peer.0.read_over.notified()).await;
     peer.0.path.abort();
 }
 
@@ -147,10 +160,20 @@ impl Peer {
         let Ok(framed) = Framed::new(bytes, range.start) else {
             return Err(TransportError::Empty);
         };
-        self.0.connection.borrow_mut().link().written(clock::mono(), length);
+        self.0
+            .connection
+            .borrow_mut()
+            .link()
+            .written(clock::mono(), length);
         let (result, framed) = writer.send(framed).await;
-        self.0.bytes_out.set(self.0.bytes_out.get().saturating_add(length));
-        self.0.connection.borrow_mut().link().delivered(clock::mono(), length);
+        self.0
+            .bytes_out
+            .set(self.0.bytes_out.get().saturating_add(length));
+        self.0
+            .connection
+            .borrow_mut()
+            .link()
+            .delivered(clock::mono(), length);
         result.map(|()| framed.into_parts().0)
     }
 
@@ -170,50 +193,107 @@ impl Peer {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one short arm for each kind of event")]
     fn route(&self, event: LinkEvent) {
-        match event {
-            LinkEvent::Request { stream, corr, opcode, payload, tier: _, age_secs } => {
-                let inbound = Inbound::Request { corr: corr.0, opcode, payload, age_secs };
-                if let Some(Inbound::Request { payload, .. }) = self.0.deliver(stream, inbound) {
-                    let request = Incoming { stream, corr, opcode, payload, age_secs };
-                    self.0.service.request(self, request);
-                }
+        let (stream, inbound) = match event {
+            LinkEvent::Request {
+                stream,
+                corr,
+                opcode,
+                payload,
+                tier: _,
+                age_secs,
+            } => {
+                let corr = corr.0;
+                (
+                    stream,
+                    Inbound::Request {
+                        corr,
+                        opcode,
+                        payload,
+                        age_secs,
+                    },
+                )
             }
-            LinkEvent::Cancel { stream, corr } => {
-                self.0.deliver(stream, Inbound::Cancel { corr: corr.0 });
-            }
-            LinkEvent::Response { stream, corr, status, payload, more } => {
-                let call = self.0.calls.borrow_mut().remove(&(stream, corr));
-                match call {
+            LinkEvent::Cancel { stream, corr } => (stream, Inbound::Cancel { corr: corr.0 }),
+            LinkEvent::Response {
+                stream,
+                corr,
+                status,
+                payload,
+                more,
+            } => {
+                if let Some(call) = self.0.calls.borrow_mut().remove(&(stream, corr)) {
                     // The caller may have given up waiting.
-                    Some(call) => drop(call.send(Answer { status, payload })),
-                    None => {
-                        let corr = corr.0;
-                        self.0.deliver(stream, Inbound::Response { corr, status, payload, more });
-                    }
+                    let _ = call.send(Answer { status, payload });
+                    return;
                 }
+                let corr = corr.0;
+                (
+                    stream,
+                    Inbound::Response {
+                        corr,
+                        status,
+                        payload,
+                        more,
+                    },
+                )
             }
-            LinkEvent::Event { stream, opcode, payload, age_secs: _ } => {
+            LinkEvent::Event {
+                stream,
+                opcode,
+                payload,
+                age_secs: _,
+            } => {
                 if stream == StreamId::CONTROL {
-                    self.0.service.event(self, opcode, &payload);
-                } else {
-                    self.0.deliver(stream, Inbound::Event { opcode, payload });
+                    return self.0.service.event(self, opcode, &payload);
                 }
+                (stream, Inbound::Event { opcode, payload })
             }
-            LinkEvent::Data { stream, payload, fin } => {
-                self.0.deliver(stream, Inbound::Data { payload, fin });
-            }
-            LinkEvent::Reset { stream, status, payload: _ } => {
+            LinkEvent::Data {
+                stream,
+                payload,
+                fin,
+            } => (stream, Inbound::Data { payload, fin }),
+            LinkEvent::Reset {
+                stream,
+                status,
+                payload: _,
+            } => {
                 self.0.deliver(stream, Inbound::Reset { status });
                 self.0.streams.borrow_mut().remove(&stream);
+                return;
             }
-            LinkEvent::Writable { .. } => {}
+            LinkEvent::Writable { .. } => return,
             LinkEvent::Dropped { stream, count } => {
-                tracing::debug!(%stream, count, "frames dropped for lack of credit");
+                return tracing::debug!(%stream, count, "frames dropped for lack of credit");
             }
             LinkEvent::Missing { stream, count } => {
-                tracing::debug!(%stream, count, "frames of the peer are missing");
+                return tracing::debug!(%stream, count, "frames of the peer are missing");
             }
+        };
+        self.hand_over(stream, inbound);
+    }
+
+    /// Gives something to the task of its stream; a request without one goes to the service.
+    fn hand_over(&self, stream: StreamId, inbound: Inbound) {
+        let left = self.0.deliver(stream, inbound);
+        if let Some(Inbound::Request {
+            corr,
+            opcode,
+            payload,
+            age_secs,
+        }) = left
+        {
+            let corr = Corr(corr);
+            let request = Incoming {
+                stream,
+                corr,
+                opcode,
+                payload,
+                age_secs,
+            };
+            self.0.service.request(self, request);
         }
     }
 

@@ -28,7 +28,11 @@ impl PeerStream {
         peer: Weak<Shared>,
         inbound: mpsc::UnboundedReceiver<Inbound>,
     ) -> Self {
-        Self { id, outlet: Rc::new(StreamOutlet { stream: id, peer }), inbound }
+        Self {
+            id,
+            outlet: Rc::new(StreamOutlet { stream: id, peer }),
+            inbound,
+        }
     }
 }
 
@@ -53,7 +57,10 @@ impl Outlet for StreamOutlet {
             Ok(()) => {}
             Err(LinkError::WouldBlock) => {
                 let payload = request.payload;
-                return Err(OutletError::WouldBlock(Outgoing { payload, ..outgoing }));
+                return Err(OutletError::WouldBlock(Outgoing {
+                    payload,
+                    ..outgoing
+                }));
             }
             Err(LinkError::TooLarge) => return Err(OutletError::TooLarge),
             Err(
@@ -66,8 +73,9 @@ impl Outlet for StreamOutlet {
                 | LinkError::NotAnOperation,
             ) => return Err(OutletError::Closed),
         }
-        let (_, corr) =
-            link.request(clock::mono(), request).map_err(|_| OutletError::Closed)?;
+        let (_, corr) = link
+            .request(clock::mono(), request)
+            .map_err(|_| OutletError::Closed)?;
         drop(connection);
         peer.wake();
         Ok(corr.0)
@@ -81,7 +89,11 @@ impl Outlet for StreamOutlet {
 
     fn event(&self, opcode: Opcode, payload: Vec<u8>) {
         if let Some(peer) = self.peer.upgrade() {
-            let sent = peer.connection.borrow_mut().link().event(self.stream, opcode, payload);
+            let sent = peer
+                .connection
+                .borrow_mut()
+                .link()
+                .event(self.stream, opcode, payload);
             if let Err(error) = sent {
                 tracing::debug!(stream = %self.stream, %opcode, %error, "event not sent");
             }
@@ -91,7 +103,11 @@ impl Outlet for StreamOutlet {
 
     fn data(&self, payload: Vec<u8>, fin: bool) {
         if let Some(peer) = self.peer.upgrade() {
-            let sent = peer.connection.borrow_mut().link().data(self.stream, payload, fin);
+            let sent = peer
+                .connection
+                .borrow_mut()
+                .link()
+                .data(self.stream, payload, fin);
             if let Err(error) = sent {
                 tracing::debug!(stream = %self.stream, %error, "data not sent");
             }
@@ -102,11 +118,11 @@ impl Outlet for StreamOutlet {
     fn cancel(&self, corr: u32) {
         if let Some(peer) = self.peer.upgrade() {
             // A request that has its final answer needs no cancelling.
-            let _ = peer
-                .connection
-                .borrow_mut()
-                .link()
-                .cancel(clock::mono(), self.stream, Corr(corr));
+            let _ =
+                peer.connection
+                    .borrow_mut()
+                    .link()
+                    .cancel(clock::mono(), self.stream, Corr(corr));
             peer.wake();
         }
     }

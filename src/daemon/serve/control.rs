@@ -1,7 +1,5 @@
 //! What the administrator asks over the control socket.
 
-use std::rc::Rc;
-
 use super::Server;
 use super::invite::Wanted;
 use crate::daemon::admin::{self, Known};
@@ -17,11 +15,7 @@ use crate::device::id::DeviceId;
 use crate::kernel::clock;
 
 impl ControlHandler for Server {
-    async fn handle(
-        &self,
-        request: Request,
-        asker: &Conversation,
-    ) -> Result<Reply, ControlError> {
+    async fn handle(&self, request: Request, asker: &Conversation) -> Result<Reply, ControlError> {
         match request {
             Request::Status => Ok(Reply::Server(self.status())),
             Request::List => {
@@ -36,11 +30,14 @@ impl ControlHandler for Server {
                 Ok(Reply::Exported(exported))
             }
             Request::Unexport { device } => self.unexport(&device),
-            Request::AclGrant { device, subject, mode } => {
+            Request::AclGrant {
+                device,
+                subject,
+                mode,
+            } => {
                 self.scan().await;
-                let line = self.known(|known| {
-                    admin::acl_grant(&self.state, known, &device, &subject, mode)
-                })?;
+                let line = self
+                    .known(|known| admin::acl_grant(&self.state, known, &device, &subject, mode))?;
                 self.reload()?;
                 Ok(Reply::Acl(vec![line]))
             }
@@ -50,16 +47,26 @@ impl ControlHandler for Server {
                 self.reload()?;
                 Ok(Reply::Acl(lines))
             }
-            Request::AclList => {
-                Ok(Reply::Acl(self.known(|known| admin::acl_list(&self.state, known))?))
-            }
-            Request::Invite { roles, addresses, minutes, admit } => {
-                let wanted = Wanted { roles, addresses, minutes, admit };
+            Request::AclList => Ok(Reply::Acl(
+                self.known(|known| admin::acl_list(&self.state, known))?,
+            )),
+            Request::Invite {
+                roles,
+                addresses,
+                minutes,
+                admit,
+            } => {
+                let wanted = Wanted {
+                    roles,
+                    addresses,
+                    minutes,
+                    admit,
+                };
                 Ok(Reply::Joined(self.open_invite(wanted, asker).await?))
             }
-            Request::Members => {
-                Ok(Reply::Members(self.known(|known| admin::members(&self.state, known))?))
-            }
+            Request::Members => Ok(Reply::Members(
+                self.known(|known| admin::members(&self.state, known))?,
+            )),
             Request::Revoke { node } => Ok(Reply::Revoked(self.revoke(&node)?)),
             Request::Attach { .. } | Request::Detach { .. } => Err(ControlError::usage(
                 "this is the server half; devices are attached on the machine that uses them",
@@ -72,14 +79,25 @@ impl ControlHandler for Server {
 impl Server {
     fn known<R>(&self, ask: impl FnOnce(Known<'_>) -> R) -> R {
         let registry = self.registry.borrow();
-        let sessions: Vec<NodeName> =
-            self.sessions.borrow().iter().map(|entry| node_name(&entry.peer)).collect();
-        ask(Known { devices: Some(&registry), sessions: &sessions })
+        let sessions: Vec<NodeName> = self
+            .sessions
+            .borrow()
+            .iter()
+            .map(|entry| node_name(&entry.peer))
+            .collect();
+        ask(Known {
+            devices: Some(&registry),
+            sessions: &sessions,
+        })
     }
 
     fn unexport(&self, device: &str) -> Result<Reply, ControlError> {
-        let before: Vec<DeviceId> =
-            self.uses.borrow().iter().map(|used| used.device.clone()).collect();
+        let before: Vec<DeviceId> = self
+            .uses
+            .borrow()
+            .iter()
+            .map(|used| used.device.clone())
+            .collect();
         let unexported = self.known(|known| admin::unexport(&self.state, known, device))?;
         let users: Vec<(DeviceId, NodeName)> = self
             .uses
@@ -93,7 +111,10 @@ impl Server {
             .into_iter()
             .find(|(device, _)| before.contains(device) && !policy.offers(device))
             .map(|(_, user)| user);
-        Ok(Reply::Unexported(Unexported { taken_from, ..unexported }))
+        Ok(Reply::Unexported(Unexported {
+            taken_from,
+            ..unexported
+        }))
     }
 
     fn revoke(&self, query: &str) -> Result<Revoked, ControlError> {
@@ -103,15 +124,23 @@ impl Server {
         if let Ok(node) = revoked.node.id.parse() {
             revoked.closed = self.exclude(node, &revocation);
         }
-        tracing::info!(node = revoked.node.id, name = revoked.node.name, "node revoked");
+        tracing::info!(
+            node = revoked.node.id,
+            name = revoked.node.name,
+            "node revoked"
+        );
         Ok(revoked)
     }
 
     fn status(&self) -> ServerStatus {
         let now = clock::mono();
         let policy = self.policy.borrow();
-        let offered =
-            self.registry.borrow().devices().filter(|d| policy.offers(&d.found.id)).count();
+        let offered = self
+            .registry
+            .borrow()
+            .devices()
+            .filter(|d| policy.offers(&d.found.id))
+            .count();
         let sessions = self.sessions.borrow();
         ServerStatus {
             node: self.name.clone(),
@@ -154,7 +183,11 @@ impl Server {
                 id: device.found.id.as_str().to_owned(),
                 name: device.found.name.clone(),
                 exported: policy.offers(&device.found.id),
-                hazard: device.found.hazard.as_ref().map(|hazard| hazard.reason.clone()),
+                hazard: device
+                    .found
+                    .hazard
+                    .as_ref()
+                    .map(|hazard| hazard.reason.clone()),
                 user: device.user.map(|node| self.user_name(&hex::encode(&node))),
             })
             .collect()
@@ -162,9 +195,14 @@ impl Server {
 
     fn user_name(&self, node: &str) -> NodeName {
         let sessions = self.sessions.borrow();
-        let session = sessions.iter().find(|e| e.peer.identity().node_id.to_string() == node);
+        let session = sessions
+            .iter()
+            .find(|e| e.peer.identity().node_id.to_string() == node);
         let name = session.map(|entry| entry.peer.name()).unwrap_or_default();
-        NodeName { id: node.to_owned(), name }
+        NodeName {
+            id: node.to_owned(),
+            name,
+        }
     }
 }
 

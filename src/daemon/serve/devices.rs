@@ -34,9 +34,7 @@ impl Server {
     pub(super) async fn scan(&self) -> HashMap<DeviceId, UsbDeviceInfo> {
         match tokio::task::spawn_blocking(look).await {
             Ok(Ok(found)) => self.take_scan(found),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-                self.take_scan(Vec::new())
-            }
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => self.take_scan(Vec::new()),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "cannot look for USB devices");
                 HashMap::new()
@@ -50,7 +48,11 @@ impl Server {
 
     fn take_scan(&self, found: Vec<(Found, UsbDeviceInfo)>) -> HashMap<DeviceId, UsbDeviceInfo> {
         let (found, infos): (Vec<Found>, Vec<UsbDeviceInfo>) = found.into_iter().unzip();
-        let infos = found.iter().map(|found| found.id.clone()).zip(infos).collect();
+        let infos = found
+            .iter()
+            .map(|found| found.id.clone())
+            .zip(infos)
+            .collect();
         for change in self.registry.borrow_mut().sync(found) {
             match change {
                 Change::Added(id) => tracing::info!(device = id.as_str(), "device found"),
@@ -65,8 +67,17 @@ impl Server {
     pub(super) fn viewed<R>(&self, peer: &PeerIdentity, ask: impl FnOnce(View<'_>) -> R) -> R {
         let (policy, acl) = (self.policy.borrow(), self.acl.borrow());
         let family = peer.family().map_or(NO_FAMILY, |family| family.0);
-        let caller = Caller { node: &peer.node_id.0, family: &family, roles: peer.roles() };
-        ask(View { policy: &policy, acl: &acl, caller, now: self.present() })
+        let caller = Caller {
+            node: &peer.node_id.0,
+            family: &family,
+            roles: peer.roles(),
+        };
+        ask(View {
+            policy: &policy,
+            acl: &acl,
+            caller,
+            now: self.present(),
+        })
     }
 
     fn briefs(&self, peer: &PeerIdentity) -> Vec<Brief> {
@@ -90,7 +101,9 @@ impl Server {
         let request: ListRequest = msgpack::decode_or_default(payload).map_err(bad_payload)?;
         self.scan().await;
         let briefs = self.briefs(peer.identity());
-        ListResponse::page(&request, briefs.into_iter()).encode().map_err(internal)
+        ListResponse::page(&request, briefs.into_iter())
+            .encode()
+            .map_err(internal)
     }
 
     pub(super) async fn device_info(&self, peer: &Peer, payload: &[u8]) -> Answer {
@@ -123,15 +136,22 @@ impl Server {
             let registry = self.registry.borrow();
             let checked = self.viewed(used.peer.identity(), |view| {
                 let attach = Opcode::UsbDeviceAttach;
-                registry.check(view, &used.device, attach, Need::Write, false).map(drop)
+                registry
+                    .check(view, &used.device, attach, Need::Write, false)
+                    .map(drop)
             });
             // A disk that its user's machine has mounted is no reason to take it away.
             matches!(checked, Err(Refusal::Unknown | Refusal::Acl))
         };
         let uses = self.uses.borrow();
         for used in uses.iter().filter(lost) {
-            tracing::info!(peer = used.peer.name(), device = used.device.as_str(), "taken back");
-            used.peer.reset_stream(used.stream, Status::Forbidden, &ErrorMap::new(sub::ACL));
+            tracing::info!(
+                peer = used.peer.name(),
+                device = used.device.as_str(),
+                "taken back"
+            );
+            used.peer
+                .reset_stream(used.stream, Status::Forbidden, &ErrorMap::new(sub::ACL));
         }
     }
 }
@@ -164,9 +184,18 @@ fn look() -> io::Result<Vec<(Found, UsbDeviceInfo)>> {
                 return None;
             }
         };
-        let hazard = hostuse::check(&roots, &info.location.sysfs)
-            .map(|reason| Hazard { reason: reason.to_string(), forcible: reason.is_forcible() });
-        Some((Found { id, name: info.name(), hazard }, info))
+        let hazard = hostuse::check(&roots, &info.location.sysfs).map(|reason| Hazard {
+            reason: reason.to_string(),
+            forcible: reason.is_forcible(),
+        });
+        Some((
+            Found {
+                id,
+                name: info.name(),
+                hazard,
+            },
+            info,
+        ))
     });
     Ok(devices.collect())
 }

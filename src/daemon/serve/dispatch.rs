@@ -54,7 +54,11 @@ fn admissible(peer: &Peer, opcode: Opcode) -> Result<(), ErrorMap> {
         Restriction::EnrolOnly => matches!(opcode, Opcode::Enrol | Opcode::FamilyUpdate),
         Restriction::UpdateOnly => opcode == Opcode::FamilyUpdate,
     };
-    if allowed { Ok(()) } else { Err(ErrorMap::new(sub::ENROL_ONLY)) }
+    if allowed {
+        Ok(())
+    } else {
+        Err(ErrorMap::new(sub::ENROL_ONLY))
+    }
 }
 
 /// Works on a request in its own task and answers when that is done.
@@ -71,13 +75,25 @@ where
 }
 
 fn refuse(peer: &Peer, request: &Incoming, opcode: Opcode) {
-    let sub = if opcode.name().is_some() { sub::UNSUPPORTED } else { sub::UNKNOWN_OP };
-    peer.refuse(request.stream, request.corr, Status::BadRequest, &ErrorMap::new(sub));
+    let sub = if opcode.name().is_some() {
+        sub::UNSUPPORTED
+    } else {
+        sub::UNKNOWN_OP
+    };
+    peer.refuse(
+        request.stream,
+        request.corr,
+        Status::BadRequest,
+        &ErrorMap::new(sub),
+    );
 }
 
 /// The answer to a payload that does not fit its operation.
 pub(super) fn bad_payload(error: impl std::fmt::Display) -> (Status, ErrorMap) {
-    (Status::BadRequest, ErrorMap::new(sub::BAD_PAYLOAD).with_msg(error.to_string()))
+    (
+        Status::BadRequest,
+        ErrorMap::new(sub::BAD_PAYLOAD).with_msg(error.to_string()),
+    )
 }
 
 /// The answer when this program failed; the cause is in its own log only.

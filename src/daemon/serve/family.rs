@@ -52,7 +52,11 @@ pub(super) struct Applicant {
 
 impl Server {
     fn invite(&self, key_id: u32) -> Option<Rc<Invite>> {
-        self.invites.borrow().iter().find(|invite| invite.key_id == key_id).cloned()
+        self.invites
+            .borrow()
+            .iter()
+            .find(|invite| invite.key_id == key_id)
+            .cloned()
     }
 
     /// Watches a session that may only enrol: leaving without that counts against its token.
@@ -73,10 +77,15 @@ impl Server {
     pub(super) async fn enrol(&self, peer: &Peer, payload: &[u8]) -> Answer {
         let request: EnrolRequest = msgpack::decode(payload).map_err(bad_payload)?;
         let declined = |msg: &str| {
-            (Status::Forbidden, ErrorMap::new(sub::ENROL_ONLY).with_msg(msg))
+            (
+                Status::Forbidden,
+                ErrorMap::new(sub::ENROL_ONLY).with_msg(msg),
+            )
         };
         let key_id = self.enrol_key(peer).ok_or_else(|| declined("no invite"))?;
-        let invite = self.invite(key_id).ok_or_else(|| declined("the invite was withdrawn"))?;
+        let invite = self
+            .invite(key_id)
+            .ok_or_else(|| declined("the invite was withdrawn"))?;
         let (verdict, answer) = oneshot::channel();
         let applicant = Applicant {
             name: request.name,
@@ -139,8 +148,12 @@ impl Server {
             tracing::error!(%error, "the new family PSK was not taken over");
         }
         self.tickets.borrow_mut().forget_node(node);
-        let peers: Vec<Peer> =
-            self.sessions.borrow().iter().map(|entry| entry.peer.clone()).collect();
+        let peers: Vec<Peer> = self
+            .sessions
+            .borrow()
+            .iter()
+            .map(|entry| entry.peer.clone())
+            .collect();
         let mut ended = 0;
         for peer in peers {
             let node = self.node.borrow();

@@ -57,7 +57,9 @@ impl Server {
             }
         };
         self.psks.borrow_mut().remove(key_id);
-        self.invites.borrow_mut().retain(|invite| invite.key_id != key_id);
+        self.invites
+            .borrow_mut()
+            .retain(|invite| invite.key_id != key_id);
         result
     }
 
@@ -75,7 +77,9 @@ impl Server {
             .borrow_mut()
             .add_token(clock::mono(), &token, family)
             .map_err(|error| ControlError::failed(error.to_string()).mend("myclerk invite"))?;
-        self.invites.borrow_mut().push(Rc::new(Invite { key_id, visitors }));
+        self.invites
+            .borrow_mut()
+            .push(Rc::new(Invite { key_id, visitors }));
         let addresses = if wanted.addresses.is_empty() {
             addresses::reachable(&self.listen)
         } else {
@@ -90,7 +94,11 @@ impl Server {
             expires: u32::try_from(expires).unwrap_or(u32::MAX),
         };
         let token = invitation.to_text().to_string();
-        asker.progress(Progress::Invited { token, addresses, expires });
+        asker.progress(Progress::Invited {
+            token,
+            addresses,
+            expires,
+        });
         Ok(key_id)
     }
 
@@ -138,8 +146,13 @@ impl Server {
         let admitted = wanted.admit || asker.ask(question).await == Some(true);
         let declined = |msg: &str| Err(ErrorMap::new(sub::ENROL_ONLY).with_msg(msg));
         if !admitted {
-            let _ = applicant.verdict.send(declined("its administrator said no"));
-            return Err(ControlError::refused(format!("{} was not admitted", applicant.name)));
+            let _ = applicant
+                .verdict
+                .send(declined("its administrator said no"));
+            return Err(ControlError::refused(format!(
+                "{} was not admitted",
+                applicant.name
+            )));
         }
         match self.certify(&applicant, &wanted.roles) {
             Ok((member, response)) => {
@@ -165,16 +178,18 @@ impl Server {
         let (key, name) = (&applicant.key, &applicant.name);
         let issued = state.certify(key, name, roles, &mut SystemEntropy, self.present())?;
         let psks = state.family_psks()?;
-        let psk = psks.last().ok_or_else(|| {
-            StateError::Rule("the family has no pre-shared key".to_owned())
-        })?;
+        let psk = psks
+            .last()
+            .ok_or_else(|| StateError::Rule("the family has no pre-shared key".to_owned()))?;
         let list = state.revocations(&root)?;
         let response = EnrolResponse {
             cert: issued.chain.as_bytes().to_vec(),
             root,
             psk: *psk.psk.to_bytes(),
             psk_epoch: psk.epoch,
-            crl: list.map(|list| list.as_bytes().to_vec()).unwrap_or_default(),
+            crl: list
+                .map(|list| list.as_bytes().to_vec())
+                .unwrap_or_default(),
         };
         Ok((issued.member, response))
     }

@@ -9,7 +9,7 @@ use crate::daemon::peer::{self, Peer};
 use crate::kernel::clock;
 use crate::link::connection::Connection;
 use crate::session::psk::{PskLookup, PskUse};
-use crate::session::{HandshakeError, LocalNode, Restriction, TicketTable};
+use crate::session::{HandshakeError, LocalNode, TicketTable};
 use crate::transport::tcp::{Accepted, Listener};
 
 /// Sessions of one node at once (profile 18).
@@ -24,46 +24,42 @@ pub(super) async fn accept(server: Rc<Server>, mut listener: Listener) {
 }
 
 impl Answering for Server {
-    fn with<R>(
-        &self,
-        step: impl FnOnce(&LocalNode, &dyn PskLookup, &mut TicketTable) -> R,
-    ) -> R {
+    fn with<R>(&self, step: impl FnOnce(&LocalNode, &dyn PskLookup, &mut TicketTable) -> R) -> R {
         let now = clock::mono();
         self.psks.borrow_mut().expire(now);
         let psks = self.psks.borrow();
-        step(&self.node.borrow(), &psks.at(now), &mut self.tickets.borrow_mut())
+        step(
+            &self.node.borrow(),
+            &psks.at(now),
+            &mut self.tickets.borrow_mut(),
+        )
     }
 }
 
 async fn welcome(server: Rc<Server>, accepted: Accepted) {
-    let Accepted { path, source, place } = accepted;
+    let Accepted {
+        path,
+        source,
+        place,
+    } = accepted;
     match handshake::answer(&*server, path).await {
         Ok(greeted) => {
             drop(place);
             server.enter(greeted);
         }
         Err(error) => {
-            server.note_failure(&error, &source.ip().to_string());
+            note_failure(&error, &source.ip().to_string());
         }
     }
 }
 
 impl Server {
-    /// One line for each refusal; strangers get no answer that explains it.
-    fn note_failure(&self, error: &GreetError, source: &str) {
-        let reason: &dyn std::error::Error = error;
-        match error {
-            GreetError::Silence | GreetError::Handshake(HandshakeError::Timeout) => {
-                tracing::info!(source, reason, "connection ended before a handshake");
-            }
-            GreetError::Refused(_) | GreetError::Handshake(_) | GreetError::Path(_) => {
-                tracing::warn!(source, reason, "connection refused");
-            }
-        }
-    }
-
     fn enter(self: &Rc<Self>, greeted: Greeted) {
-        let Greeted { session, path, info } = greeted;
+        let Greeted {
+            session,
+            path,
+            info,
+        } = greeted;
         let tier = session.selected_tier().to_u8();
         let restriction = session.restricted();
         let mut trust_changed = false;
@@ -87,7 +83,12 @@ impl Server {
             Some((key_id, PskUse::Enrol)) => Some(key_id),
             Some((_, PskUse::Family { .. } | PskUse::Pair)) | None => None,
         };
-        let entry = Entry { peer: peer.clone(), since: now, tier, enrol_key };
+        let entry = Entry {
+            peer: peer.clone(),
+            since: now,
+            tier,
+            enrol_key,
+        };
         self.sessions.borrow_mut().push(entry);
         if let Some(key_id) = enrol_key {
             self.enrolling(&peer, key_id);
@@ -99,7 +100,9 @@ impl Server {
     fn make_room(&self, peer: &Peer) {
         let sessions = self.sessions.borrow();
         let node = peer.identity().node_id;
-        let mut same = sessions.iter().filter(|entry| entry.peer.identity().node_id == node);
+        let mut same = sessions
+            .iter()
+            .filter(|entry| entry.peer.identity().node_id == node);
         if same.clone().count() >= PER_NODE
             && let Some(oldest) = same.next()
         {
@@ -110,9 +113,25 @@ impl Server {
 
     fn remember_time(&self) {
         let floor = self.node.borrow().trust.floor();
-        let stored = self.state.lock().and_then(|state| state.raise_time_floor(floor));
+        let stored = self
+            .state
+            .lock()
+            .and_then(|state| state.raise_time_floor(floor));
         if let Err(error) = stored {
             tracing::warn!(%error, "the time learned from a peer was not stored");
+        }
+    }
+}
+
+/// One line for each refusal; strangers get no answer that explains it.
+fn note_failure(error: &GreetError, source: &str) {
+    let reason: &dyn std::error::Error = error;
+    match error {
+        GreetError::Silence | GreetError::Handshake(HandshakeError::Timeout) => {
+            tracing::info!(source, reason, "connection ended before a handshake");
+        }
+        GreetError::Refused(_) | GreetError::Handshake(_) | GreetError::Path(_) => {
+            tracing::warn!(source, reason, "connection refused");
         }
     }
 }
@@ -120,5 +139,8 @@ impl Server {
 async fn leave(server: Rc<Server>, peer: Peer) {
     let end = peer.closed().await;
     tracing::info!(peer = peer.name(), reason = %end, "session ended");
-    server.sessions.borrow_mut().retain(|entry| !entry.peer.is(&peer));
+    server
+        .sessions
+        .borrow_mut()
+        .retain(|entry| !entry.peer.is(&peer));
 }

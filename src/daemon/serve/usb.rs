@@ -24,12 +24,19 @@ impl Server {
         match self.usb_grant(&peer, &request).await {
             Ok((device, grant)) => {
                 let handle = peer.take_stream(stream);
-                let used = Use { device: device.clone(), peer: peer.clone(), stream };
+                let used = Use {
+                    device: device.clone(),
+                    peer: peer.clone(),
+                    stream,
+                };
                 self.uses.borrow_mut().push(used);
                 let host = UsbfsHost::default();
                 let end = server::serve(&host, grant, handle.outlet, handle.inbound).await;
                 tracing::info!(
-                    peer = peer.name(), device = device.as_str(), ?end, "use of device ended"
+                    peer = peer.name(),
+                    device = device.as_str(),
+                    ?end,
+                    "use of device ended"
                 );
                 peer.drop_stream(stream);
                 self.uses
@@ -63,7 +70,9 @@ impl Server {
         let force = self.policy.borrow().forces(&id);
         let mut registry = self.registry.borrow_mut();
         self.viewed(peer.identity(), |view| {
-            registry.check(view, &id, Opcode::UsbDeviceAttach, Need::Write, false).map(drop)
+            registry
+                .check(view, &id, Opcode::UsbDeviceAttach, Need::Write, false)
+                .map(drop)
         })
         .map_err(|refusal| refused(&refusal))?;
         let info = infos.remove(&id).ok_or_else(unknown)?;

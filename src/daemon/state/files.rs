@@ -20,10 +20,10 @@ pub(super) fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, S
     let Some(text) = read(path)? else {
         return Ok(None);
     };
-    let text = std::str::from_utf8(&text).map_err(|error| StateError::damaged(path, error))?;
+    let text = std::str::from_utf8(&text).map_err(|error| StateError::damaged(path, &error))?;
     match toml::from_str(text) {
         Ok(value) => Ok(Some(value)),
-        Err(error) => Err(StateError::damaged(path, error.to_string().trim_end())),
+        Err(error) => Err(StateError::damaged(path, &error.to_string().trim_end())),
     }
 }
 
@@ -50,13 +50,15 @@ pub(super) fn read_secret(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, St
     if whole {
         Ok(Some(secret))
     } else {
-        Err(StateError::damaged(path, "a key is 64 hexadecimal digits"))
+        Err(StateError::damaged(path, &"a key is 64 hexadecimal digits"))
     }
 }
 
 /// Writes a secret of 32 bytes to its own file.
 pub(super) fn write_secret(path: &Path, secret: &[u8; 32]) -> Result<(), StateError> {
-    let mut text = Zeroizing::new(hex::encode(secret));
+    // Room from the start: a growing text would leave copies of the key in freed memory.
+    let mut text = Zeroizing::new(String::with_capacity(2 * secret.len() + 1));
+    hex::encode_into(secret, &mut text);
     text.push('\n');
     replace(path, text.as_bytes())
 }
@@ -65,14 +67,11 @@ pub(super) fn write_secret(path: &Path, secret: &[u8; 32]) -> Result<(), StateEr
 pub(super) fn check_private(path: &Path) -> Result<(), StateError> {
     let metadata = fs::metadata(path).map_err(StateError::io("look at", path))?;
     let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 {
-        Ok(())
-    } else {
-        Err(StateError::Exposed {
-            path: path.to_owned(),
-            mode,
-        })
+    if mode & 0o077 != 0 {
+        let path = path.to_owned();
+        return Err(StateError::Exposed { path, mode });
     }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
@@ -81,13 +80,13 @@ fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, StateError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StateError::io("read", path)(error)),
     };
-    // Room for a key from the start: a growing buffer would leave copies of it in freed memory.
+    // Room for a key from the start, as in `write_secret`.
     let mut content = Zeroizing::new(Vec::with_capacity(4096));
     file.take(MAX_FILE + 1)
         .read_to_end(&mut content)
         .map_err(StateError::io("read", path))?;
     if u64::try_from(content.len()).is_ok_and(|len| len > MAX_FILE) {
-        return Err(StateError::damaged(path, "it is larger than 4 MiB"));
+        return Err(StateError::damaged(path, &"it is larger than 4 MiB"));
     }
     Ok(Some(content))
 }

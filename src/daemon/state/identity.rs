@@ -128,11 +128,11 @@ impl StateDir {
         let Some(stored) = files::read_toml::<Stored>(&path)? else {
             return Err(StateError::NotSetUp(self.path().to_owned()));
         };
-        let damaged = |why: &str| StateError::damaged(&path, why);
+        let damaged = |why: &str| StateError::damaged(&path, &why);
         let key_path = self.file(KEY);
         let key = self
             .node_key()?
-            .ok_or_else(|| StateError::damaged(&key_path, "it is absent"))?;
+            .ok_or_else(|| StateError::damaged(&key_path, &"it is absent"))?;
         let raw = hex::decode_vec(&stored.certificate);
         let raw = raw.ok_or_else(|| damaged("its certificate is not hexadecimal"))?;
         let chain = CertificateChain::decode(&raw).map_err(|error| damaged(&error.to_string()))?;
@@ -171,7 +171,7 @@ impl StateDir {
         if let Some(list) = self.revocations(&root)? {
             trust
                 .offer_list(list.as_bytes(), root.family_id())
-                .map_err(|error| StateError::damaged(&self.file(LIST), error))?;
+                .map_err(|error| StateError::damaged(&self.file(LIST), &error))?;
         }
         Ok(trust)
     }
@@ -186,10 +186,10 @@ impl StateDir {
             return Ok(None);
         };
         let raw = hex::decode_vec(&stored.list)
-            .ok_or_else(|| StateError::damaged(&path, "its list is not hexadecimal"))?;
+            .ok_or_else(|| StateError::damaged(&path, &"its list is not hexadecimal"))?;
         let list = RevocationList::verify(&raw, root);
         list.map(Some)
-            .map_err(|error| StateError::damaged(&path, error))
+            .map_err(|error| StateError::damaged(&path, &error))
     }
 
     pub(super) fn node_key(&self) -> Result<Option<NodeKey>, StateError> {

@@ -78,16 +78,11 @@ impl Members {
         self.members.push(member);
     }
 
-    pub(super) fn revoke(&mut self, node: NodeId, at: u64) -> Vec<Serial> {
-        let of_node = |member: &&mut Member| member.node == node && member.revoked.is_none();
-        self.members
-            .iter_mut()
-            .filter(of_node)
-            .map(|member| {
-                member.revoked = Some(at);
-                member.serial
-            })
-            .collect()
+    /// Takes the node's line out if it is a current member.
+    pub(super) fn take_current(&mut self, node: NodeId) -> Option<Member> {
+        let current = |member: &Member| member.node == node && member.revoked.is_none();
+        let place = self.members.iter().position(current)?;
+        Some(self.members.remove(place))
     }
 }
 

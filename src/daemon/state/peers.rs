@@ -48,7 +48,7 @@ impl Peers {
             old.name = peer.name;
         }
         let mut addresses = peer.addresses;
-        addresses.extend(old.addresses.drain(..));
+        addresses.append(&mut old.addresses);
         for address in addresses {
             if !old.addresses.contains(&address) && old.addresses.len() < 8 {
                 old.addresses.push(address);

@@ -51,7 +51,7 @@ impl StateDir {
             let Some(key) = files::read_secret(&path)? else {
                 return Err(StateError::damaged(
                     &self.file(INDEX),
-                    "a key it names is absent",
+                    &"a key it names is absent",
                 ));
             };
             psks.push(FamilyPsk {
@@ -80,7 +80,7 @@ impl StateDir {
                     store.keep_old_family(epoch, psk, now.after(left))
                 }
             };
-            added.map_err(|error| StateError::damaged(&self.file(INDEX), error))?;
+            added.map_err(|error| StateError::damaged(&self.file(INDEX), &error))?;
         }
         Ok(store)
     }

@@ -109,13 +109,6 @@ impl LockedState {
             root: root.0.public(),
         };
         self.store_revocations(&list(&root.0, 1, wall, BTreeSet::new(), 1)?)?;
-        let known = self
-            .members()?
-            .current()
-            .any(|member| member.node == key.node_id());
-        if known {
-            self.withdraw(key.node_id(), wall)?;
-        }
         let issued = self.certify(key.public(), node_name, &[ADMIN.to_owned()], rng, wall)?;
         self.store_identity(&issued.chain, &family)?;
         Ok(Created {
@@ -127,9 +120,12 @@ impl LockedState {
     /// Certifies the holder of a key. The key must have been proven in a handshake. `wall`: the
     /// best idea of the present in seconds since 1970.
     ///
+    /// A member whose certificate was lost on the way, or that starts anew with its old key, gets
+    /// another one with the same serial, so that revoking it revokes both.
+    ///
     /// # Errors
-    /// [`StateError::NoRoot`]; [`StateError::Rule`] for an unusable name or role, a name that
-    /// another member has, or a node that is a member already.
+    /// [`StateError::NoRoot`]; [`StateError::Rule`] for an unusable name or role, or a name that
+    /// another member has.
     pub fn certify(
         &self,
         key: &[u8; 32],
@@ -147,16 +143,13 @@ impl LockedState {
         }
         let node = NodeId::of(key);
         let mut members = self.members()?;
-        for member in members.current() {
-            if member.node == node {
-                return Err(StateError::Rule(format!("node {node} is a member already")));
-            }
-            if member.name.eq_ignore_ascii_case(name) {
-                return Err(StateError::Rule(format!(
-                    "there is already a member named {name}"
-                )));
-            }
+        let taken = |member: &Member| member.node != node && member.name.eq_ignore_ascii_case(name);
+        if members.current().any(taken) {
+            return Err(StateError::Rule(format!(
+                "there is already a member named {name}; take another name, or revoke that one first"
+            )));
         }
+        let earlier = members.take_current(node);
         let not_after = wall.saturating_add(VALIDITY);
         let body = NodeBody {
             family: root.public().family_id(),
@@ -164,7 +157,7 @@ impl LockedState {
             not_before: wall,
             not_after,
             roles: roles.to_vec(),
-            serial: Serial::generate(rng),
+            serial: earlier.map_or_else(|| Serial::generate(rng), |member| member.serial),
             tier: TIER,
             name: Some(name.to_owned()),
             user: None,
@@ -202,45 +195,31 @@ impl LockedState {
                 "this machine cannot revoke itself".to_owned(),
             ));
         }
-        let old = self.revocations(&root.public())?;
-        let mut serials = old
-            .as_ref()
-            .map(|old| old.serials().clone())
-            .unwrap_or_default();
-        let number = old.map_or(0, |old| old.number()).saturating_add(1);
-        let revoked = self.members()?.current().filter(|m| m.node == node).count();
-        if revoked == 0 {
+        let mut members = self.members()?;
+        let Some(member) = members.take_current(node) else {
             return Err(StateError::Rule(format!("node {node} is not a member")));
-        }
-        let psk_epoch = self
-            .family_psks()?
-            .last()
-            .map_or(0, |psk| psk.epoch)
-            .saturating_add(1);
+        };
+        let old = self.revocations(&root.public())?;
+        let number = old.as_ref().map_or(0, RevocationList::number);
+        let mut serials = old.map(|old| old.serials().clone()).unwrap_or_default();
+        serials.insert(member.serial);
+        let psk_epoch = self.family_psks()?.last().map_or(0, |psk| psk.epoch);
+        let psk_epoch = psk_epoch.saturating_add(1);
         let psk = self.fresh_psk(rng)?;
-        let listed = self.members()?;
-        serials.extend(
-            listed
-                .current()
-                .filter(|m| m.node == node)
-                .map(|m| m.serial),
-        );
-        let list = list(&root, number, wall, serials, psk_epoch)?;
+        let list = list(&root, number.saturating_add(1), wall, serials, psk_epoch)?;
         // The list first: what excludes the node must not be lost by an interruption.
         self.store_revocations(&list)?;
         self.store_family_psk(psk_epoch, &psk, wall)?;
-        self.withdraw(node, wall)?;
+        members.push(Member {
+            revoked: Some(wall),
+            ..member
+        });
+        self.store_members(&members)?;
         Ok(Revocation {
             list,
             psk,
             psk_epoch,
         })
-    }
-
-    fn withdraw(&self, node: NodeId, wall: u64) -> Result<(), StateError> {
-        let mut members = self.members()?;
-        members.revoke(node, wall);
-        self.store_members(&members)
     }
 
     /// A PSK whose id none of the kept ones has (profile 7.5).

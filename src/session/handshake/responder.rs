@@ -206,13 +206,12 @@ impl Responder {
         rng: &mut dyn Entropy,
         first: Progress,
     ) -> Result<Progress, HandshakeError> {
-        let early = self
-            .early
-            .take()
-            .filter(|(held, _)| now.since(*held) <= HOLD);
-        let (Some((_, early)), Progress::Send(mut answers)) = (early, first) else {
-            return Ok(Progress::Wait);
+        let early = self.early.take();
+        let early = early.filter(|(held, _)| now.since(*held) <= HOLD);
+        let (Some((_, early)), Progress::Send(answers)) = (early, &first) else {
+            return Ok(first);
         };
+        let mut answers = answers.clone();
         if let Progress::Send(more) = self.handle(node, offered, now, rng, &early)? {
             answers.extend(more);
         }
@@ -393,12 +392,7 @@ impl Responder {
             });
         }
         session.set_ids(core::mem::take(&mut self.ids));
-        let info = HandshakeInfo {
-            psk,
-            peer_list: complete.crl,
-            peer_time: complete.time,
-            peer_clock: ClockQuality::from_u64(complete.clk),
-        };
+        let info = complete.info(psk);
         Ok(Progress::Established(Box::new(Established {
             send: Vec::new(),
             session,
@@ -448,6 +442,17 @@ impl Responder {
             return Err(HandshakeError::ClockSkew(skew));
         }
         Ok(Some(certificate))
+    }
+}
+
+impl CompletePayload {
+    const fn info(&self, psk: Option<(u32, PskUse)>) -> HandshakeInfo {
+        HandshakeInfo {
+            psk,
+            peer_list: self.crl,
+            peer_time: self.time,
+            peer_clock: ClockQuality::from_u64(self.clk),
+        }
     }
 }
 

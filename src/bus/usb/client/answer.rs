@@ -128,15 +128,14 @@ fn failure(status: Status, payload: &[u8], unlinked: bool) -> Outcome {
         sub::DEVICE_GONE | sub::DEVICE | sub::STREAM => return Outcome::DeviceGone,
         sub::CANCELLED if unlinked => return Outcome::Cancelled,
         sub::TIMEOUT | sub::CANCELLED => -libc::ETIMEDOUT,
-        // What a device does with a request it does not know.
-        sub::UNSUPPORTED | sub::UNKNOWN_OP => -libc::EPIPE,
         sub::DEVICE_IO => device_status(error.detail.and_then(|detail| detail.as_i64())),
         _ => match status {
             Status::Timeout => -libc::ETIMEDOUT,
             // The right to the device is lost: a retry is pointless.
             Status::Unauthorized | Status::Forbidden | Status::InvalidSession => -libc::ESHUTDOWN,
+            // What a device does with a request that it does not take.
+            Status::BadRequest => -libc::EPIPE,
             Status::Ok
-            | Status::BadRequest
             | Status::NotFound
             | Status::InternalError
             | Status::ServiceUnavailable

@@ -19,8 +19,8 @@ use crate::bus::usb::op;
 use crate::bus::{Inbound, Outgoing, Outlet, OutletError};
 use crate::kernel::vhci::{PortId, Vhci};
 use crate::wire::class::Class;
-use crate::wire::limits::UNDECLARED_REPLY;
 use crate::wire::error::ErrorMap;
+use crate::wire::limits::UNDECLARED_REPLY;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
 

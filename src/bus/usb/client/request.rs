@@ -1,16 +1,21 @@
 //! From a `CMD_SUBMIT` to the request it becomes.
 
-use super::endpoints::{Effect, Endpoints, TransferKind};
+use super::endpoints::{Effect, Endpoints};
 use crate::bus::usb::op::{
-    BulkTransfer, ControlTransfer, EndpointAddress, InterruptTransfer, REPLY_OVERHEAD, Setup,
-    TransferFlags,
+    BulkTransfer, ControlTransfer, EndpointAddress, InterruptTransfer, Setup, TransferFlags,
 };
+use crate::kernel::usbfs::TransferType;
 use crate::kernel::usbip_pdu::{SHORT_NOT_OK, Submit, ZERO_PACKET};
 use crate::wire::class::Class;
 use crate::wire::opcode::Opcode;
 
 /// Bulk transfers up to this length count as interactive (profile 11.3).
 const INTERACTIVE: u32 = 4096;
+
+/// Room for an encoded request without its data.
+const HEAD: usize = 32;
+/// Bytes of data that room is made for before they are there.
+const RESERVED: u32 = 1 << 20;
 
 /// A URB with what is to be done about it.
 #[derive(Debug)]
@@ -40,7 +45,8 @@ impl Incoming {
     ///
     /// Nothing here has a timeout: drivers unlink when they lose patience.
     pub(super) fn begin(submit: Submit, endpoints: &Endpoints) -> Self {
-        let mut payload = Vec::with_capacity(REPLY_OVERHEAD as usize * 2);
+        let data = usize::try_from(submit.data_len().min(RESERVED)).unwrap_or(0);
+        let mut payload = Vec::with_capacity(HEAD + data);
         let plan = plan(&submit, endpoints, &mut payload);
         Self {
             submit,
@@ -63,10 +69,10 @@ fn plan(submit: &Submit, endpoints: &Endpoints, payload: &mut Vec<u8>) -> Plan {
     match endpoints.kind(ep) {
         // Not enabled, or isochronous, which is not served yet. Sound drivers submit again at once
         // after any other error.
-        None | Some(TransferKind::Isochronous) => Plan::Refuse(libc::ESHUTDOWN),
+        None | Some(TransferType::Isochronous) => Plan::Refuse(libc::ESHUTDOWN),
         Some(_) if submit.packets > 0 => Plan::Refuse(libc::EPROTO),
-        Some(TransferKind::Control) => control(submit, ep, payload),
-        Some(TransferKind::Bulk) => {
+        Some(TransferType::Control) => control(submit, ep, payload),
+        Some(TransferType::Bulk) => {
             BulkTransfer {
                 ep,
                 flags,
@@ -84,7 +90,7 @@ fn plan(submit: &Submit, endpoints: &Endpoints, payload: &mut Vec<u8>) -> Plan {
                 effect: Effect::Nothing,
             }
         }
-        Some(TransferKind::Interrupt) => {
+        Some(TransferType::Interrupt) => {
             InterruptTransfer {
                 ep,
                 flags,

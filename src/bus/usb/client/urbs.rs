@@ -105,7 +105,7 @@ pub(super) struct Urbs {
     newest: Option<u32>,
     guards: VecDeque<(Instant, Guarded)>,
     messages: Vec<Message>,
-    refusals: Warned,
+    warned: Warned,
 }
 
 /// What has been said once already.
@@ -129,7 +129,7 @@ impl Urbs {
             newest: None,
             guards: VecDeque::new(),
             messages: Vec::new(),
-            refusals: Warned::default(),
+            warned: Warned::default(),
         }
     }
 
@@ -491,8 +491,8 @@ impl Urbs {
     /// Answers a URB that cannot be served, its packets with it: they are counted against the
     /// kernel's own.
     fn refuse(&mut self, submit: &Submit, errno: i32, iso: &[u8]) {
-        if submit.packets > 0 && !self.refusals.isochronous {
-            self.refusals.isochronous = true;
+        if submit.packets > 0 && !self.warned.isochronous {
+            self.warned.isochronous = true;
             tracing::warn!(
                 endpoint = submit.ep,
                 "isochronous transfers are not supported yet: audio and video of this device will not work"
@@ -523,8 +523,8 @@ impl Urbs {
     }
 
     fn warn_of_seqnum(&mut self, seqnum: u32) {
-        if seqnum >= SEQNUM_WARNING && !self.refusals.seqnum {
-            self.refusals.seqnum = true;
+        if seqnum >= SEQNUM_WARNING && !self.warned.seqnum {
+            self.warned.seqnum = true;
             tracing::warn!(
                 seqnum,
                 "this port's hub nears the end of the kernel's sequence numbers: \

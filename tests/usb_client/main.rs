@@ -1,0 +1,10 @@
+//! The USB client half as a whole: these tests play the kernel at the other end of the socket and
+//! the server behind the outlet, or put the server half with a fake device there.
+#![cfg(test)]
+
+mod attaching;
+mod ending;
+mod kernel;
+mod pair;
+mod rig;
+mod transfers;
