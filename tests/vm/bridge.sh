@@ -90,6 +90,7 @@ attach_with_disk() {
     must_come 30 "the remote disk" remote_node $STICK block
     # shellcheck disable=SC2086
     disk=$(remote_node $STICK block)
+    probed
 }
 
 # detach DEVICE-ID VENDOR PRODUCT DRIVER: the owner's driver has it again afterwards.
@@ -101,6 +102,7 @@ detach() {
 must_be_home() {
     must_come 30 "the end of the remote device $1:$2" remote_gone "$1" "$2"
     must_come 30 "driver $3 on the owner's device $1:$2" home_with "$1" "$2" "$3"
+    probed
 }
 
 remote_gone() { ! remote_usb "$1" "$2"; }

@@ -168,8 +168,10 @@ fn lines_of(child: &mut Child) -> Receiver<String> {
 
 /// Why a guest ended by itself, from the lab's exit code and the console.
 fn end_of(status: ExitStatus, logs: &Path, last_words: &str) -> End {
-    let console = std::fs::read(logs.join("console.log")).unwrap_or_default();
-    let console = String::from_utf8_lossy(&console);
+    let console: String = ["console.log", "a/console.log", "b/console.log"]
+        .map(|name| std::fs::read(logs.join(name)).unwrap_or_default())
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
     let telling = ["Kernel panic", "BUG:", "Oops", "lab: "]
         .iter()
         .find_map(|word| console.lines().rfind(|line| line.contains(word)))
@@ -284,7 +286,8 @@ impl Watch {
 
     fn command_qemu(&mut self, json: &str) {
         if let Err(error) = self.qmp.send(json) {
-            self.log.push_str(&format!("host: QMP {json}: {error}\n"));
+            self.log
+                .extend(["host: QMP ", json, ": ", &error.to_string(), "\n"]);
         }
     }
 

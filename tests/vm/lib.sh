@@ -256,6 +256,9 @@ node_below() {
     echo "/dev/$found"
 }
 
+# udev reads a new disk's signatures; taken away under it, the kernel rightly reports I/O errors.
+probed() { udevadm settle --timeout=30; }
+
 # watch_bus NAME DIR: usbmon's text trace of the bus that a device is on, from now on in NAME.log.
 watch_bus() {
     local trace

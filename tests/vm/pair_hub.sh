@@ -19,6 +19,7 @@ HUB=("$MYCLERK" --state "$CASE_DIR/state" --run "$CASE_DIR/run")
 
 must_come 60 "the stick" owned_usb 46f4 0001
 must_come 60 "the stick's disk" node_below "$(owned_usb 46f4 0001)" block
+probed
 disk=$(node_below "$(owned_usb 46f4 0001)" block)
 head -c 4M /dev/urandom >"$CASE_DIR/content"
 dd if="$CASE_DIR/content" of="$disk" bs=1M oflag=direct conv=fsync status=none

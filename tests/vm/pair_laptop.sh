@@ -29,6 +29,7 @@ case_storage_read() {
     where=$(remote_usb 46f4 0001)
     must_come 60 "the remote disk" node_below "$where" block
     disk=$(node_below "$where" block)
+    probed
     expect_eq "the hash of what the hub wrote" "$(cut -d' ' -f1 "$LAB_SHARED/sum")" \
         "$(dd if="$disk" bs=1M count=4 iflag=direct status=none | sha256sum | cut -d' ' -f1)"
     "${LAPTOP[@]}" detach --all >>"$CASE_DIR/attach.log" 2>&1

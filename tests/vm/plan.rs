@@ -62,67 +62,11 @@ pub(crate) fn boots() -> Vec<Boot> {
         misbehaving(),
         panicking(),
         two_guests(),
-        bridge(
-            "storage",
-            "storage.sh",
-            vec![
-                pass("usb_storage::16_mib_have_one_hash_at_both_ends", "hashes"),
-                pass(
-                    "usb_storage::an_ext4_with_a_tree_checks_clean",
-                    "filesystem",
-                ),
-            ],
-        ),
-        bridge(
-            "serial",
-            "serial.sh",
-            vec![pass(
-                "usb_serial::bytes_pass_both_ways_at_several_line_settings",
-                "line_settings",
-            )],
-        ),
-        bridge(
-            "hid",
-            "hid.sh",
-            vec![
-                pass("usb_hid::keys_pressed_at_the_owner_arrive", "keys"),
-                pass("usb_hid::pointer_events_at_the_owner_arrive", "pointer"),
-                pass("usb_hid::the_caps_lock_led_goes_back", "caps_lock"),
-            ],
-        ),
-        bridge(
-            "lifecycle",
-            "lifecycle.sh",
-            vec![
-                pass("lifecycle::ten_detaches_give_the_device_back", "detach"),
-                pass(
-                    "lifecycle::ten_interrupted_clients_give_the_device_back",
-                    "client_interrupted",
-                ),
-                pass(
-                    "lifecycle::ten_interrupted_servers_give_the_device_back",
-                    "server_interrupted",
-                ),
-                pass(
-                    "lifecycle::a_killed_client_leaves_the_device_usable",
-                    "client_killed",
-                ),
-                pass(
-                    "lifecycle::a_killed_server_leaves_the_device_usable",
-                    "server_killed",
-                ),
-            ],
-        ),
-        bridge(
-            "refusal",
-            "refusal.sh",
-            vec![
-                pass("refusal::a_node_without_an_acl_entry", "without_acl_entry"),
-                pass("refusal::a_revoked_node", "revoked_node"),
-                pass("refusal::a_node_of_another_family", "foreign_family"),
-                pass("refusal::garbage_on_the_port", "garbage"),
-            ],
-        ),
+        storage(),
+        serial(),
+        hid(),
+        lifecycle(),
+        refusal(),
     ]
 }
 
@@ -136,6 +80,79 @@ fn bridge(name: &'static str, script: &'static str, cases: Vec<Case>) -> Boot {
         images: USB_IMAGES,
         cases,
     }
+}
+
+fn storage() -> Boot {
+    bridge(
+        "storage",
+        "storage.sh",
+        vec![
+            pass("usb_storage::16_mib_have_one_hash_at_both_ends", "hashes"),
+            pass(
+                "usb_storage::an_ext4_with_a_tree_checks_clean",
+                "filesystem",
+            ),
+        ],
+    )
+}
+
+fn serial() -> Boot {
+    let case = pass(
+        "usb_serial::bytes_pass_both_ways_at_several_line_settings",
+        "line_settings",
+    );
+    bridge("serial", "serial.sh", vec![case])
+}
+
+fn hid() -> Boot {
+    bridge(
+        "hid",
+        "hid.sh",
+        vec![
+            pass("usb_hid::keys_pressed_at_the_owner_arrive", "keys"),
+            pass("usb_hid::pointer_events_at_the_owner_arrive", "pointer"),
+            pass("usb_hid::the_caps_lock_led_goes_back", "caps_lock"),
+        ],
+    )
+}
+
+fn lifecycle() -> Boot {
+    bridge(
+        "lifecycle",
+        "lifecycle.sh",
+        vec![
+            pass("lifecycle::ten_detaches_give_the_device_back", "detach"),
+            pass(
+                "lifecycle::ten_interrupted_clients_give_the_device_back",
+                "client_interrupted",
+            ),
+            pass(
+                "lifecycle::ten_interrupted_servers_give_the_device_back",
+                "server_interrupted",
+            ),
+            pass(
+                "lifecycle::a_killed_client_leaves_the_device_usable",
+                "client_killed",
+            ),
+            pass(
+                "lifecycle::a_killed_server_leaves_the_device_usable",
+                "server_killed",
+            ),
+        ],
+    )
+}
+
+fn refusal() -> Boot {
+    bridge(
+        "refusal",
+        "refusal.sh",
+        vec![
+            pass("refusal::a_node_without_an_acl_entry", "without_acl_entry"),
+            pass("refusal::a_revoked_node", "revoked_node"),
+            pass("refusal::a_node_of_another_family", "foreign_family"),
+            pass("refusal::garbage_on_the_port", "garbage"),
+        ],
+    )
 }
 
 fn two_guests() -> Boot {
