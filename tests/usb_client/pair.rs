@@ -31,7 +31,7 @@ struct Wire {
 }
 
 impl Wire {
-    fn new(peer: mpsc::UnboundedSender<Inbound>) -> Rc<dyn Outlet> {
+    fn outlet(peer: mpsc::UnboundedSender<Inbound>) -> Rc<dyn Outlet> {
         Rc::new(Self {
             next: Cell::new(ATTACH + 1),
             peer,
@@ -98,7 +98,7 @@ impl Pair {
         let (to_server, from_client) = mpsc::unbounded_channel();
         let (to_client, mut from_server) = mpsc::unbounded_channel();
         let host = FakeHost::default().with(3, 7, device.clone());
-        let outlet = Wire::new(to_client);
+        let outlet = Wire::outlet(to_client);
         let grant = grant(&sysfs);
         let server =
             spawn_local(async move { server::serve(&host, grant, outlet, from_client).await });
@@ -115,7 +115,7 @@ impl Pair {
         let (ours, kernels) = StdUnixStream::pair().expect("a socket pair");
         sysfs.shut_on_detach(kernels.try_clone().expect("a second handle"));
         let vhci = Rc::new(Vhci::at(sysfs.path()));
-        let outlet = Wire::new(to_server);
+        let outlet = Wire::outlet(to_server);
         let attachment = client::serve(ours, &vhci, PortId(3), &response, outlet, from_server)
             .expect("a served device");
         Self {
