@@ -283,6 +283,9 @@ impl Responder {
             0 => None,
             id => Some(offered.psks.psk(id).ok_or(HandshakeError::UnknownPsk(id))?),
         };
+        if psk.is_none() && self.policy.psk_first {
+            return Err(HandshakeError::PskRequired);
+        }
         if psk.is_none() && agreed.tier == Tier::T5 {
             return Err(HandshakeError::TierNeedsPsk);
         }
