@@ -125,7 +125,7 @@ impl Session {
             match progress {
                 Progress::Wait => {}
                 Progress::Send(messages) => {
-                    outgoing = messages.clone();
+                    outgoing = messages;
                 }
                 Progress::Established(established) => {
                     for message in &established.send {
