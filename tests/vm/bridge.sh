@@ -54,6 +54,8 @@ bridge_up() {
 }
 
 join_laptop() {
+    # The token of an earlier invite of this case is of no use.
+    rm -f "$CASE_DIR/invite.log"
     as_hub invite --yes --json
     start invite "${COMMAND[@]}"
     must_come 30 "the invite's token" token_of invite

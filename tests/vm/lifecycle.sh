@@ -27,7 +27,8 @@ case_detach() {
         # shellcheck disable=SC2086 # vendor and product are two words
         detach $STICK_ID $STICK usb-storage
     done
-    expect_eq "devices still attached" 0 "$(laptop status --json | jq '.attached | length')"
+    expect_eq "devices still attached" 0 "$(laptop status --json |
+        jq -e 'first(.. | objects | .attached? | arrays) | length')"
 }
 
 LIMIT_client_interrupted=400
