@@ -16,9 +16,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::bus::Inbound;
+use crate::daemon::system::wall_clock;
 use crate::kernel::clock;
 use crate::link::connection::{Connection, End};
 use crate::link::{Corr, LinkError, Request, StreamId, Target};
+use crate::session::trust::Trust;
 use crate::session::{PeerIdentity, Restriction, Session};
 use crate::transport::PathControl;
 use crate::wire::error::ErrorMap;
@@ -108,6 +110,8 @@ struct Shared {
     rearm: Notify,
     /// The path brings nothing more.
     read_over: Notify,
+    /// The path takes nothing more.
+    write_over: Notify,
     ended: watch::Sender<Option<Rc<End>>>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
@@ -266,6 +270,16 @@ impl Peer {
         result
     }
 
+    /// Judges the peer's certificate anew; true when that ends the session.
+    pub fn recheck(&self, trust: &Trust) -> bool {
+        let now = clock::mono();
+        let mut connection = self.0.connection.borrow_mut();
+        let ending = connection.recheck(now, trust, wall_clock());
+        drop(connection);
+        self.0.wake_all();
+        ending
+    }
+
     /// What the session may be used for.
     pub fn restriction(&self) -> Restriction {
         self.0.connection.borrow().restriction()
@@ -308,6 +322,12 @@ impl Shared {
         self.work.notify_one();
     }
 
+    /// As [`Shared::wake`], and tells what came of it even while the writer waits for the path.
+    fn wake_all(&self) {
+        self.wake();
+        self.rearm.notify_one();
+    }
+
     fn respond(&self, stream: StreamId, corr: Corr, status: Status, payload: Vec<u8>) {
         let mut connection = self.connection.borrow_mut();
         let link = connection.link();
@@ -338,7 +358,7 @@ impl Shared {
         self.connection
             .borrow_mut()
             .close(clock::mono(), status, sub);
-        self.wake();
+        self.wake_all();
     }
 
     /// Hands something to the task of a stream; gives it back when there is none.

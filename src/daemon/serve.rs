@@ -9,6 +9,7 @@ mod devices;
 mod dispatch;
 mod family;
 mod invite;
+mod refusals;
 mod sessions;
 mod usb;
 
@@ -57,6 +58,8 @@ struct Server {
     registry: RefCell<Registry>,
     sessions: RefCell<Vec<Entry>>,
     uses: RefCell<Vec<Use>>,
+    scans: devices::Scans,
+    refusals: RefCell<refusals::Refusals>,
     invites: RefCell<Vec<Rc<family::Invite>>>,
     listen: Vec<String>,
     capture: Option<Capture>,
@@ -146,6 +149,8 @@ impl Server {
             registry: RefCell::default(),
             sessions: RefCell::default(),
             uses: RefCell::default(),
+            scans: devices::Scans::default(),
+            refusals: RefCell::default(),
             invites: RefCell::default(),
             listen: listen?.iter().map(ToString::to_string).collect(),
             capture,

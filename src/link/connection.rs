@@ -3,6 +3,8 @@
 
 use core::fmt;
 
+use crate::session::clock::WallClock;
+use crate::session::trust::Trust;
 use crate::session::{
     CloseReason, Entropy, PeerIdentity, Received, RecordBuf, Restriction, Role, SealError, Session,
 };
@@ -10,7 +12,7 @@ use crate::wire::compress::Algorithm;
 use crate::wire::flags::Tier;
 use crate::wire::limits::MESSAGE_MARGIN;
 use crate::wire::opcode::Opcode;
-use crate::wire::status::Status;
+use crate::wire::status::{Status, sub};
 use crate::wire::time::Mono;
 
 use super::{DeclaredReply, Link, LinkConfig, LinkEvent, TierPolicy, Violation};
@@ -260,6 +262,20 @@ impl Connection {
         let reason = CloseReason::new(status, sub);
         self.session.close(now, &reason);
         self.finish(now, End::ClosedHere(reason));
+    }
+
+    /// Judges the peer's certificate anew (profile 5.3); true when that ends the connection. What
+    /// the peer had open is over at once, whether or not it still listens.
+    pub fn recheck(&mut self, now: Mono, trust: &Trust, wall: WallClock) -> bool {
+        let certificate = self.session.peer().certificate.as_ref();
+        let revoked = certificate.is_some_and(|own| own.check_revocation(trust).is_err());
+        let ending = self.session.recheck(now, trust, wall);
+        if ending {
+            let sub = if revoked { sub::REVOKED } else { sub::EXPIRED };
+            let reason = CloseReason::new(Status::Unauthorized, sub);
+            self.finish(now, End::ClosedHere(reason));
+        }
+        ending
     }
 
     /// The path broke or ended: outstanding requests fail (profile 14.3).

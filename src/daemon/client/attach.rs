@@ -15,7 +15,8 @@ use crate::daemon::admin::unresolved;
 use crate::daemon::control::Conversation;
 use crate::daemon::control::message::{AttachedDevice, ControlError, NodeName};
 use crate::daemon::peer::{CallError, Peer};
-use crate::device::name::{self, Candidate};
+use crate::device::id::DeviceId;
+use crate::device::name::{self, Candidate, NameError};
 use crate::device::op::{Brief, ListRequest, ListResponse};
 use crate::kernel::clock;
 use crate::kernel::vhci::{PortId, Vhci, VhciError};
@@ -116,7 +117,15 @@ impl Client {
         let attached = self.enter(&attachment, node, brief, response.spd);
         tokio::task::spawn_local(watch(Rc::clone(self), Rc::clone(&attached), attachment));
         asker.step("waiting for this machine's drivers");
-        self.settle(&attached).await?;
+        tokio::select! {
+            biased;
+            () = asker.gone() => {
+                attached.detach();
+                attached.gone().await;
+                return Err(ControlError::failed("the attach was taken back"));
+            }
+            settled = self.settle(&attached) => settled?,
+        }
         Ok(attached.info(&self.vhci))
     }
 
@@ -207,6 +216,9 @@ fn has_driver(device: &Path) -> bool {
     })
 }
 
+/// The most devices of one node that are looked at: no list may fill this machine's memory.
+const MAX_DEVICES: usize = 4096;
+
 /// Every device that the node offers to this one.
 async fn list(peer: &Peer, node: &NodeName) -> Result<Vec<Brief>, ControlError> {
     let nonsense = |_| ControlError::failed(format!("{} sent a list without sense", node.name));
@@ -220,10 +232,20 @@ async fn list(peer: &Peer, node: &NodeName) -> Result<Vec<Brief>, ControlError> 
             .await
             .map_err(|error| call_error(&error, node, "its devices"))?;
         let page = ListResponse::decode(&answer).map_err(nonsense)?;
-        devices.extend(page.devs);
+        let empty = page.devs.is_empty();
+        // What is no device id cannot be named by a person, nor asked for.
+        let named = page
+            .devs
+            .into_iter()
+            .filter(|brief| brief.dev.parse::<DeviceId>().is_ok());
+        devices.extend(named.take(MAX_DEVICES - devices.len()));
         match page.more {
             // A list that does not advance would never end.
-            Some(more) if request.after.as_ref().is_none_or(|after| more > *after) => {
+            Some(more)
+                if !empty
+                    && devices.len() < MAX_DEVICES
+                    && request.after.as_ref().is_none_or(|after| more > *after) =>
+            {
                 request.after = Some(more);
             }
             Some(_) | None => return Ok(devices),
@@ -240,13 +262,20 @@ fn resolve(devices: &[Brief], query: &str, node: &NodeName) -> Result<Brief, Con
         })
         .collect();
     let found = name::resolve(query, &candidates).map_err(|error| {
-        let what = format!("device on {}", node.name);
-        let error = unresolved(&what, query, error, "myclerk list");
-        if devices.is_empty() {
-            error.because(format!("{} offers nothing to this machine", node.name))
-        } else {
-            error
+        if error == NameError::Unknown {
+            let message = format!("{} offers no device {query:?}", node.name);
+            let error = ControlError::not_found(message).mend("myclerk list");
+            if devices.is_empty() {
+                return error.because("it offers nothing to this machine");
+            }
+            return error;
         }
+        unresolved(
+            &format!("device on {}", node.name),
+            query,
+            error,
+            "myclerk list",
+        )
     })?;
     devices
         .get(found)

@@ -30,6 +30,9 @@ const DIAL: Duration = Duration::from_secs(5);
 /// Pauses between attempts: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
+const REMOVED: &str = "this machine was removed from the family; to come back, ask for a new \
+                       invite and run: myclerk join TOKEN --replace";
+
 /// A node to connect to.
 pub(super) struct Hub {
     /// Its node-id, once known; the handshake must prove it.
@@ -204,15 +207,25 @@ pub(super) async fn keep(client: Rc<Client>, hub: Rc<Hub>) {
 async fn connect(client: &Rc<Client>, hub: &Rc<Hub>) -> Setback {
     let addresses = hub.addresses.borrow().clone();
     let mut problems = Vec::new();
+    // An address may have gone over to another machine: no reason to leave out the others.
+    let mut passing = addresses.is_empty();
     for address in addresses {
         hub.set(Link::Connecting, Some(&address), None);
         match greet(client, hub, &address).await {
             Ok(greeted) => return stay(client, hub, greeted).await,
-            Err(Setback::Passing(problem)) => problems.push(format!("{address}: {problem}")),
-            Err(Setback::Final(problem)) => return Setback::Final(problem),
+            Err(setback) => {
+                passing |= matches!(setback, Setback::Passing(_));
+                let (Setback::Passing(problem) | Setback::Final(problem)) = setback;
+                problems.push(format!("{address}: {problem}"));
+            }
         }
     }
-    Setback::Passing(problems.join("; "))
+    let problems = problems.join("; ");
+    if passing {
+        Setback::Passing(problems)
+    } else {
+        Setback::Final(problems)
+    }
 }
 
 async fn greet(client: &Client, hub: &Hub, address: &str) -> Result<Greeted, Setback> {
@@ -258,7 +271,8 @@ fn setback(error: &GreetError) -> Setback {
                 .to_owned(),
         ),
         GreetError::Handshake(HandshakeError::WrongPeer { .. }) => Setback::Final(format!(
-            "another machine answers there: {error}; if it was set up anew, join it again"
+            "another machine answers there: {error}; if it was set up anew, get an invite from it and \
+             run: myclerk join TOKEN --replace"
         )),
         GreetError::Refused(HandshakeError::Certificate(_)) => Setback::Final(error.to_string()),
         GreetError::Path(_) | GreetError::Handshake(_) | GreetError::Refused(_) => {
@@ -308,10 +322,7 @@ fn ended(end: &End) -> Setback {
         End::ClosedByPeer(reason) if reason.status == Status::Unauthorized => {
             Setback::Final(refusal(reason))
         }
-        End::Revoked => Setback::Final(
-            "this machine was removed from the family; ask for a new invite and join again"
-                .to_owned(),
-        ),
+        End::Revoked => Setback::Final(REMOVED.to_owned()),
         End::ClosedByPeer(_)
         | End::ClosedHere(_)
         | End::Violation(_)
@@ -325,12 +336,11 @@ fn ended(end: &End) -> Setback {
 /// What a refusal after authentication means for the person at this machine.
 fn refusal(reason: &CloseReason) -> String {
     match reason.sub.as_deref() {
-        Some(sub::REVOKED) => {
-            "this machine was removed from the family; ask for a new invite and join again"
-                .to_owned()
-        }
+        Some(sub::REVOKED) => REMOVED.to_owned(),
         Some(sub::EXPIRED) => {
-            "this machine's certificate has expired; ask for a new invite and join again".to_owned()
+            "this machine's certificate has expired; ask for a new invite and run: myclerk join \
+             TOKEN --replace"
+                .to_owned()
         }
         Some(sub::UNKNOWN_FAMILY) => "it belongs to another family".to_owned(),
         Some(_) | None => reason.to_string(),

@@ -15,6 +15,7 @@ use crate::link::connection::{Connection, End};
 use crate::link::{Corr, LinkEvent, StreamId};
 use crate::session::record_buf::RecordBuf;
 use crate::transport::{Framed, MessageReader, MessageWriter, Path, TransportError};
+use crate::wire::time::Mono;
 
 /// How long a closing session waits for the other side before the path is cut (profile 14.3).
 const LINGER: Duration = Duration::from_millis(1500);
@@ -39,6 +40,7 @@ pub fn start(connection: Connection, path: Path, service: Rc<dyn Service>) -> Pe
         work: Notify::new(),
         rearm: Notify::new(),
         read_over: Notify::new(),
+        write_over: Notify::new(),
         ended,
         bytes_in: Cell::new(0),
         bytes_out: Cell::new(0),
@@ -116,29 +118,42 @@ async fn write(peer: Peer, mut writer: Box<dyn MessageWriter>) {
     // What it sent and nobody read would make the kernel reset the connection under our last words.
     let _ = tokio::time::timeout(LINGER, peer.0.read_over.notified()).await;
     peer.0.path.abort();
+    peer.0.write_over.notify_one();
 }
 
 async fn keep_time(peer: Peer) {
+    // When a session that ends is cut, whether or not its last word could be sent.
+    let mut cut: Option<Mono> = None;
     loop {
-        let next = peer.0.connection.borrow().next_timeout();
+        peer.dispatch();
+        if peer.ended().is_some() {
+            break;
+        }
+        if cut.is_none() && peer.0.connection.borrow().end().is_some() {
+            cut = Some(clock::mono().after(LINGER));
+        }
+        let timeout = peer.0.connection.borrow().next_timeout();
+        let next = [timeout, cut].into_iter().flatten().min();
         let pause = next.map(|at| at.since(clock::mono()));
         tokio::select! {
             () = sleep(pause) => {
                 let now = clock::mono();
                 peer.0.connection.borrow_mut().handle_timeout(now);
-                peer.dispatch();
+                if cut.is_some_and(|cut| cut <= now) {
+                    peer.0.connection.borrow_mut().path_lost(now);
+                }
                 peer.0.wake();
                 // A timer that is due and stays due must not spin.
-                if next.is_some_and(|at| peer.0.connection.borrow().next_timeout() == Some(at)) {
+                if timeout.is_some_and(|at| peer.0.connection.borrow().next_timeout() == Some(at)) {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             }
             () = peer.0.rearm.notified() => {}
         }
-        if peer.ended().is_some() {
-            return;
-        }
     }
+    // The writer may be waiting for a peer that reads nothing.
+    let _ = tokio::time::timeout(LINGER, peer.0.write_over.notified()).await;
+    peer.0.path.abort();
 }
 
 async fn sleep(pause: Option<Duration>) {

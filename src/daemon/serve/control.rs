@@ -124,6 +124,8 @@ impl Server {
         if let Ok(node) = revoked.node.id.parse() {
             revoked.closed = self.exclude(node, &revocation);
         }
+        // Its access entries are gone from the disk.
+        self.reload()?;
         tracing::info!(
             node = revoked.node.id,
             name = revoked.node.name,

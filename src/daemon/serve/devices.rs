@@ -1,7 +1,9 @@
 //! What is plugged in, and what of it a peer may see and keep.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::rc::Rc;
 
 use super::dispatch::{Answer, bad_payload, internal};
 use super::{Server, Use};
@@ -29,9 +31,30 @@ pub(super) fn refused(refusal: &Refusal) -> (Status, ErrorMap) {
     (status, ErrorMap::new(sub).with_msg(refusal.to_string()))
 }
 
+/// The looks at what is plugged in: one at a time.
+#[derive(Default)]
+pub(super) struct Scans {
+    turn: tokio::sync::Mutex<()>,
+    begun: Cell<u64>,
+    last: RefCell<Rc<HashMap<DeviceId, UsbDeviceInfo>>>,
+}
+
 impl Server {
-    /// Looks at what is plugged in now. A failure leaves the last result.
-    pub(super) async fn scan(&self) -> HashMap<DeviceId, UsbDeviceInfo> {
+    /// Looks at what is plugged in now. Whoever asks while somebody looks shares the next look with
+    /// all others that wait for it, so that many requests make few looks.
+    pub(super) async fn scan(&self) -> Rc<HashMap<DeviceId, UsbDeviceInfo>> {
+        let wanted = self.scans.begun.get() + 1;
+        let _turn = self.scans.turn.lock().await;
+        if self.scans.begun.get() < wanted {
+            self.scans.begun.set(wanted);
+            let found = Rc::new(self.look_now().await);
+            *self.scans.last.borrow_mut() = found;
+        }
+        self.scans.last.borrow().clone()
+    }
+
+    /// A failure leaves the last result.
+    async fn look_now(&self) -> HashMap<DeviceId, UsbDeviceInfo> {
         match tokio::task::spawn_blocking(look).await {
             Ok(Ok(found)) => self.take_scan(found),
             Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => self.take_scan(Vec::new()),

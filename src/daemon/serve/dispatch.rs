@@ -67,7 +67,12 @@ where
     F: AsyncFnOnce(&Peer, &Incoming) -> Answer + 'static,
 {
     tokio::task::spawn_local(async move {
-        match work(&peer, &request).await {
+        let done = tokio::select! {
+            done = work(&peer, &request) => done,
+            // Nobody waits for the answer any more, and a waiting task keeps the path open.
+            _ = peer.closed() => return,
+        };
+        match done {
             Ok(payload) => peer.respond(request.stream, request.corr, Status::Ok, payload),
             Err((status, error)) => peer.refuse(request.stream, request.corr, status, &error),
         }

@@ -8,7 +8,6 @@ use super::Server;
 use super::dispatch::{Answer, bad_payload, internal};
 use crate::daemon::peer::Peer;
 use crate::daemon::state::Revocation;
-use crate::daemon::system::wall_clock;
 use crate::kernel::clock;
 use crate::session::enrol::{EnrolRequest, EnrolResponse, UpdateRequest, UpdateResponse};
 use crate::session::identity::NodeId;
@@ -156,11 +155,7 @@ impl Server {
             .collect();
         let mut ended = 0;
         for peer in peers {
-            let node = self.node.borrow();
-            let ending =
-                peer.with_session(|session| session.recheck(now, &node.trust, wall_clock()));
-            drop(node);
-            if ending {
+            if peer.recheck(&self.node.borrow().trust) {
                 ended += 1;
             } else {
                 self.announce(&peer, revocation);

@@ -154,6 +154,10 @@ impl Server {
                 applicant.name
             )));
         }
+        if applicant.verdict.is_closed() {
+            let message = format!("{} left before it was admitted", applicant.name);
+            return Err(ControlError::failed(message).mend("myclerk invite"));
+        }
         match self.certify(&applicant, &wanted.roles) {
             Ok((member, response)) => {
                 tracing::info!(node = %member.node, name = member.name, "node admitted");

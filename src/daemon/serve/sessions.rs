@@ -9,6 +9,7 @@ use crate::daemon::handshake::{self, Answering, GreetError, Greeted};
 use crate::daemon::peer::{self, Peer};
 use crate::kernel::clock;
 use crate::link::connection::Connection;
+use crate::session::clock::ClockQuality;
 use crate::session::psk::{PskLookup, PskUse};
 use crate::session::{HandshakeError, LocalNode, TicketTable};
 use crate::transport::tcp::{Accepted, Listener};
@@ -49,7 +50,13 @@ async fn welcome(server: Rc<Server>, accepted: Accepted) {
             server.enter(greeted);
         }
         Err(error) => {
-            note_failure(&error, &source.ip().to_string());
+            let heard = server
+                .refusals
+                .borrow_mut()
+                .hear(source.ip(), clock::mono());
+            if let Some(unsaid) = heard {
+                note_failure(&error, &source.ip().to_string(), unsaid);
+            }
         }
     }
 }
@@ -64,7 +71,8 @@ impl Server {
         let tier = session.selected_tier().to_u8();
         let restriction = session.restricted();
         let mut trust_changed = false;
-        if info.peer_clock == crate::session::clock::ClockQuality::Synchronised {
+        // Whoever only holds a token is nobody yet, and its clock may say anything.
+        if info.peer_clock == ClockQuality::Synchronised && session.peer().certificate.is_some() {
             self.node.borrow_mut().trust.learn_time(info.peer_time);
             trust_changed = true;
         }
@@ -126,14 +134,19 @@ impl Server {
 }
 
 /// One line for each refusal; strangers get no answer that explains it.
-fn note_failure(error: &GreetError, source: &str) {
+fn note_failure(error: &GreetError, source: &str, unsaid: u64) {
     let reason: &dyn std::error::Error = error;
     match error {
         GreetError::Silence | GreetError::Handshake(HandshakeError::Timeout) => {
-            tracing::info!(source, reason, "connection ended before a handshake");
+            tracing::info!(
+                source,
+                reason,
+                unsaid,
+                "connection ended before a handshake"
+            );
         }
         GreetError::Refused(_) | GreetError::Handshake(_) | GreetError::Path(_) => {
-            tracing::warn!(source, reason, "connection refused");
+            tracing::warn!(source, reason, unsaid, "connection refused");
         }
     }
 }

@@ -13,23 +13,53 @@ use crate::daemon::peer::{Incoming, Peer};
 use crate::device::acl::Need;
 use crate::device::id::DeviceId;
 use crate::device::registry::Refusal;
+use crate::link::StreamId;
 use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
+
+/// A device in use, until this is dropped.
+struct InUse {
+    server: Rc<Server>,
+    peer: Peer,
+    device: DeviceId,
+    stream: StreamId,
+}
+
+impl InUse {
+    /// Lists a use that the registry knows already.
+    fn enter(server: &Rc<Server>, peer: &Peer, device: &DeviceId, stream: StreamId) -> Self {
+        server.uses.borrow_mut().push(Use {
+            device: device.clone(),
+            peer: peer.clone(),
+            stream,
+        });
+        Self {
+            server: Rc::clone(server),
+            peer: peer.clone(),
+            device: device.clone(),
+            stream,
+        }
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let ended = |used: &Use| used.peer.is(&self.peer) && used.stream == self.stream;
+        self.server.uses.borrow_mut().retain(|used| !ended(used));
+        self.server.registry.borrow_mut().end_use(&self.device);
+    }
+}
 
 impl Server {
     /// Serves the stream of a `USB_DEVICE_ATTACH` from its request to its end.
     pub(super) async fn usb_attach(self: Rc<Self>, peer: Peer, request: Incoming) {
         let (stream, corr) = (request.stream, request.corr);
+        // Before anything is waited for: a reset that comes meanwhile must reach the bus half.
+        let handle = peer.take_stream(stream);
         match self.usb_grant(&peer, &request).await {
             Ok((device, grant)) => {
-                let handle = peer.take_stream(stream);
-                let used = Use {
-                    device: device.clone(),
-                    peer: peer.clone(),
-                    stream,
-                };
-                self.uses.borrow_mut().push(used);
+                let _use = InUse::enter(&self, &peer, &device, stream);
                 let host = UsbfsHost::default();
                 let end = server::serve(&host, grant, handle.outlet, handle.inbound).await;
                 tracing::info!(
@@ -38,11 +68,6 @@ impl Server {
                     ?end,
                     "use of device ended"
                 );
-                peer.drop_stream(stream);
-                self.uses
-                    .borrow_mut()
-                    .retain(|used| !(used.peer.is(&peer) && used.stream == stream));
-                self.registry.borrow_mut().end_use(&device);
             }
             Err((status, error)) => {
                 tracing::info!(
@@ -51,6 +76,7 @@ impl Server {
                 peer.refuse(stream, corr, status, &error);
             }
         }
+        peer.drop_stream(stream);
     }
 
     /// Decides whether the peer may have the device, and marks it as used when it may.
@@ -66,7 +92,7 @@ impl Server {
             let error = ErrorMap::new(sub::SHUTTING_DOWN);
             return Err((Status::ServiceUnavailable, error));
         }
-        let mut infos = self.scan().await;
+        let infos = self.scan().await;
         let force = self.policy.borrow().forces(&id);
         let mut registry = self.registry.borrow_mut();
         self.viewed(peer.identity(), |view| {
@@ -75,14 +101,14 @@ impl Server {
                 .map(drop)
         })
         .map_err(|refusal| refused(&refusal))?;
-        let info = infos.remove(&id).ok_or_else(unknown)?;
+        let info = infos.get(&id).ok_or_else(unknown)?;
         registry
             .begin_use(&id, peer.identity().node_id.0)
             .map_err(|refusal| refused(&refusal))?;
         let grant = Grant {
             corr: request.corr.0,
             request: attach,
-            location: info.location,
+            location: info.location.clone(),
             force,
             roots: Roots::default(),
         };

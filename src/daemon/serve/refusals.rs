@@ -1,0 +1,75 @@
+//! How often the log says that somebody was turned away: a stranger must not fill the disk.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::wire::time::Mono;
+
+/// Lines for one source within a [`WINDOW`].
+const PER_SOURCE: u32 = 16;
+/// Lines for all of them.
+const TOTAL: u32 = 128;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// What was said in this window.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    began: Mono,
+    said: u32,
+    sources: HashMap<IpAddr, u32>,
+    unsaid: u64,
+}
+
+impl Refusals {
+    /// Takes note of a refusal. When it is to be logged: how many were not since the last one that
+    /// was.
+    pub(super) fn hear(&mut self, source: IpAddr, now: Mono) -> Option<u64> {
+        if now.since(self.began) >= WINDOW {
+            self.began = now;
+            self.said = 0;
+            self.sources.clear();
+        }
+        if self.said >= TOTAL {
+            self.unsaid += 1;
+            return None;
+        }
+        let own = self.sources.entry(source).or_default();
+        if *own >= PER_SOURCE {
+            self.unsaid += 1;
+            return None;
+        }
+        *own += 1;
+        self.said += 1;
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn a_flood_from_one_source_leaves_room_for_others_and_is_counted() {
+        let (mut refusals, now) = (Refusals::default(), Mono::from_secs(100));
+        let said = (0..1000).filter(|_| refusals.hear(source(1), now).is_some());
+        assert_eq!(said.count(), 16);
+        assert_eq!(refusals.hear(source(2), now), Some(984));
+        assert_eq!(refusals.hear(source(1), now.after(WINDOW)), Some(0));
+    }
+
+    #[test]
+    fn a_flood_from_everywhere_is_bounded_in_lines_and_memory() {
+        let (mut refusals, now) = (Refusals::default(), Mono::from_secs(100));
+        let all = (0..200u8).flat_map(|host| [source(host); 3]);
+        assert_eq!(
+            all.filter(|&one| refusals.hear(one, now).is_some()).count(),
+            128
+        );
+        assert!(refusals.sources.len() <= 128);
+    }
+}
