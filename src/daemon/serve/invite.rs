@@ -135,7 +135,7 @@ impl Server {
         &self,
         wanted: &Wanted,
         asker: &Conversation,
-        applicant: Applicant,
+        mut applicant: Applicant,
     ) -> Result<MemberInfo, ControlError> {
         let question = Question::Admit {
             name: applicant.name.clone(),
@@ -143,7 +143,13 @@ impl Server {
             from: applicant.from.clone(),
             roles: wanted.roles.clone(),
         };
-        let admitted = wanted.admit || asker.ask(question).await == Some(true);
+        let message = format!("{} left before it was admitted", applicant.name);
+        let left = || ControlError::failed(message.clone()).mend("myclerk invite");
+        let admitted = wanted.admit
+            || tokio::select! {
+                answer = asker.ask(question) => answer == Some(true),
+                () = applicant.verdict.closed() => return Err(left()),
+            };
         let declined = |msg: &str| Err(ErrorMap::new(sub::ENROL_ONLY).with_msg(msg));
         if !admitted {
             let _ = applicant
@@ -154,14 +160,14 @@ impl Server {
                 applicant.name
             )));
         }
+        // Nobody would be there to take the certificate.
         if applicant.verdict.is_closed() {
-            let message = format!("{} left before it was admitted", applicant.name);
-            return Err(ControlError::failed(message).mend("myclerk invite"));
+            return Err(left());
         }
         match self.certify(&applicant, &wanted.roles) {
             Ok((member, response)) => {
                 tracing::info!(node = %member.node, name = member.name, "node admitted");
-                // A node that has left by now is a member all the same and can be revoked.
+                // A node that leaves only now is a member all the same and can be revoked.
                 let _ = applicant.verdict.send(Ok(response));
                 Ok(describe(&member, self.node.borrow().key.node_id()))
             }

@@ -1,0 +1,284 @@
+//! One machine: its directories, its commands, its daemons.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Nothing here takes so long; a test that waits for it has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks until there is something to see.
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < until, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a finished command left.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Run {
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.code, 0, "{self:?}");
+        serde_json::from_str(&self.out).unwrap()
+    }
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+pub(crate) struct Machine {
+    dir: TempDir,
+}
+
+impl Machine {
+    pub(crate) fn new() -> Self {
+        Self {
+            dir: TempDir::new().unwrap(),
+        }
+    }
+
+    /// With a family founded by the node "hub".
+    pub(crate) fn founder() -> Self {
+        let machine = Self::new();
+        let run = machine.run(&["init", "--name", "hub"]);
+        assert_eq!(run.code, 0, "{run:?}");
+        machine
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.path().join("state")
+    }
+
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.path().join("run")
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_myclerk"));
+        command
+            .args(args)
+            .env("MYCLERK_STATE", self.state())
+            .env("MYCLERK_RUN", self.run_dir())
+            .env("MYCLERK_CONFIG", self.path().join("no-settings"))
+            .env_remove("MYCLERK_LOG")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Run {
+        self.command(args).output().unwrap().into()
+    }
+
+    /// Starts a command that goes on, its log in a file.
+    fn start(&self, args: &[&str]) -> Daemon {
+        let log = self.path().join(format!("{}.log", args[0]));
+        let child = self
+            .command(args)
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Daemon { child, log }
+    }
+
+    pub(crate) fn serve(&self) -> Daemon {
+        let daemon = self.start(&["serve", "--listen", "127.0.0.1:0"]);
+        daemon.says("server started");
+        daemon
+    }
+
+    pub(crate) fn client(&self) -> Daemon {
+        let daemon = self.start(&["client"]);
+        daemon.says("client started");
+        daemon
+    }
+
+    /// An invite that waits for its node; the first line is the invitation.
+    pub(crate) fn invite(&self, args: &[&str]) -> Invite {
+        let args = [&["invite", "--json"], args].concat();
+        let mut child = self
+            .command(&args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut first = String::new();
+        out.read_line(&mut first).unwrap();
+        let first: Value = serde_json::from_str(&first).unwrap();
+        Invite {
+            token: first["invited"]["token"].as_str().unwrap().to_owned(),
+            child,
+            input,
+            out,
+        }
+    }
+
+    /// A machine that has joined the family of this one, whose server runs.
+    pub(crate) fn admit(&self, name: &str) -> Self {
+        let machine = Self::new();
+        let invite = self.invite(&["--yes"]);
+        let joined = machine.run(&["join", &invite.token, "--name", name]);
+        assert_eq!(joined.code, 0, "{joined:?}");
+        assert_eq!(invite.end().code, 0);
+        machine
+    }
+}
+
+pub(crate) struct Invite {
+    pub(crate) token: String,
+    child: Child,
+    input: Option<ChildStdin>,
+    out: BufReader<std::process::ChildStdout>,
+}
+
+impl Invite {
+    pub(crate) fn answer(&mut self, text: &str) {
+        let input = self.input.as_mut().unwrap();
+        input.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits until the person is asked.
+    pub(crate) fn asked(&mut self) {
+        let mut said = Vec::new();
+        let mut bytes = self.child.stderr.as_mut().unwrap().bytes();
+        while !said.ends_with(b"[y/N] ") {
+            said.push(bytes.next().unwrap().unwrap());
+        }
+    }
+
+    pub(crate) fn interrupt(&self) {
+        interrupt(&self.child);
+    }
+
+    /// Waits for its end and what it printed after the invitation.
+    pub(crate) fn end(mut self) -> Run {
+        let (mut out, mut err) = (String::new(), String::new());
+        self.out.read_to_string(&mut out).unwrap();
+        let mut errors = self.child.stderr.take().unwrap();
+        errors.read_to_string(&mut err).unwrap();
+        let code = wait(&mut self.child).code().unwrap_or(-1);
+        Run { code, out, err }
+    }
+}
+
+impl Drop for Invite {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Lines of the log that contain the text.
+    pub(crate) fn lines(&self, text: &str) -> usize {
+        self.log()
+            .lines()
+            .filter(|line| line.contains(text))
+            .count()
+    }
+
+    /// Waits until the log has it.
+    pub(crate) fn says(&self, text: &str) {
+        eventually(&format!("{text:?} in\n{}", self.log()), || {
+            (self.lines(text) > 0).then_some(())
+        });
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let log = self.log();
+        let after = log.split("listen=").nth(1).unwrap();
+        let digits = |c: char| c.is_ascii_digit() || c == '.' || c == ':';
+        let start = after.trim_start_matches('"');
+        let end = start.find(|c| !digits(c)).unwrap_or(start.len());
+        start[..end].parse().unwrap()
+    }
+
+    pub(crate) fn open_files(&self) -> usize {
+        let fds = format!("/proc/{}/fd", self.child.id());
+        fs::read_dir(fds).unwrap().count()
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        fs::read_dir(tasks).unwrap().count()
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.unwrap()
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Ctrl-C, and what came of it.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        interrupt(&self.child);
+        wait(&mut self.child).code()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn interrupt(child: &Child) {
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+}
+
+pub(crate) fn wait(child: &mut Child) -> ExitStatus {
+    eventually("the process ends", || child.try_wait().unwrap())
+}
