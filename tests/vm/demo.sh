@@ -86,10 +86,14 @@ must_come 30 "the remote tty" remote_node $ADAPTER tty
 # shellcheck disable=SC2086
 tty=$(remote_node $ADAPTER tty)
 printf '%slaptop$ picocom -b 115200 %s%s\n' "$bold" "$tty" "$plain"
-# picocom wants a terminal; it types one line and leaves after three seconds.
-script -qec "picocom -q -b 115200 -t $'hello, board\r' -x 3000 $tty" /dev/null </dev/null |
-    tee "$CASE_DIR/picocom.log" | tr -d '\r' | sed '/^$/d'
-grep -q 'you said: hello, board' "$CASE_DIR/picocom.log" || fail "the board did not answer"
+tmux -L demo new-session -d -x 78 -y 12 "picocom -q -b 115200 $tty"
+screen() { tmux -L demo capture-pane -p | sed '/^$/d'; }
+answers() { screen | grep 'you said: hello, board'; }
+# The first bytes may be typed before picocom has set the line up.
+asked() { tmux -L demo send-keys 'hello, board' Enter && wait_for 3 answers; }
+must_come 30 "the board's answer" asked
+screen
+tmux -L demo kill-server
 
 say "Who uses what:"
 on laptop myclerk status

@@ -14,9 +14,9 @@ use crate::daemon::control::message::{Link, NodeName, PeerInfo};
 use crate::daemon::handshake::{self, GreetError, Greeted};
 use crate::daemon::peer::{self, Peer};
 use crate::daemon::state;
+use crate::daemon::system::is_better_clock;
 use crate::kernel::clock;
 use crate::link::connection::{Connection, End};
-use crate::session::clock::ClockQuality;
 use crate::session::identity::NodeId;
 use crate::session::psk::PskUse;
 use crate::session::{CloseReason, Dial, HandshakeError};
@@ -287,7 +287,7 @@ async fn stay(client: &Rc<Client>, hub: &Rc<Hub>, greeted: Greeted) -> Setback {
         path,
         info,
     } = greeted;
-    if info.peer_clock == ClockQuality::Synchronised {
+    if is_better_clock(info.peer_clock) {
         client.node.borrow_mut().trust.learn_time(info.peer_time);
     }
     let ordered = path.control.ordered();
