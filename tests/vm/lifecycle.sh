@@ -31,7 +31,7 @@ case_detach() {
         jq -e 'first(.. | objects | .attached? | arrays) | length')"
 }
 
-LIMIT_client_interrupted=400
+LIMIT_client_interrupted=600
 case_client_interrupted() {
     local disk round
     bridge_up
@@ -46,7 +46,7 @@ case_client_interrupted() {
     done
 }
 
-LIMIT_server_interrupted=400
+LIMIT_server_interrupted=600
 case_server_interrupted() {
     local disk round
     bridge_up
