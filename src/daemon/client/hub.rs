@@ -135,6 +135,10 @@ impl Hub {
 
     /// Waits for a session, at most so long, and asks for an attempt at once.
     pub(super) async fn wait_for_peer(&self, at_most: Duration) -> Option<Peer> {
+        if self.peer().is_none() {
+            // Once for whoever waits: a node that refuses is not asked again and again.
+            self.try_now.notify_one();
+        }
         let connected = async {
             loop {
                 let changed = self.changed.notified();
@@ -144,7 +148,6 @@ impl Hub {
                 if self.standing().0 == Link::Refused {
                     return None;
                 }
-                self.try_now.notify_one();
                 changed.await;
             }
         };
