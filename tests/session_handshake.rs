@@ -245,6 +245,24 @@ fn members_without_the_familys_psk_are_told_so_where_it_is_required() {
 }
 
 #[test]
+fn a_stranger_without_a_psk_meets_silence_where_one_is_wanted_first() {
+    let (client, hub) = (client(), hub());
+    let mut run = Run::new(&client, &hub);
+    run.policies.1.psk_first = true;
+    let mut answered = Vec::new();
+    let error = run.through(|index, message| {
+        answered.push(index);
+        message
+    });
+    let error = error.map(|_| ()).unwrap_err();
+    assert_eq!(error, HandshakeError::PskRequired);
+    assert!(error.hint().is_none() && !answered.contains(&4));
+    let mut run = Run::new(&client, &hub).psk(Tier::T4);
+    run.policies.1.psk_first = true;
+    assert!(run.ends().is_ok());
+}
+
+#[test]
 fn a_wrong_psk_meets_silence_before_any_key_is_computed() {
     let (client, hub) = (client(), hub());
     let wrong = Psk::from_bytes([0x78; 32]);

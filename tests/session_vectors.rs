@@ -83,6 +83,7 @@ fn policy(quality: ClockQuality) -> Policy {
     Policy {
         floor: Tier::T3,
         psk_required: false,
+        psk_first: false,
         ordered: true,
         wall: WallClock { secs: T0, quality },
     }

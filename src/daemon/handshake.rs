@@ -57,6 +57,7 @@ pub fn policy() -> Policy {
     Policy {
         floor: Tier::T3,
         psk_required: true,
+        psk_first: true,
         ordered: true,
         wall: wall_clock(),
     }

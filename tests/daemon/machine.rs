@@ -173,7 +173,7 @@ impl Invite {
     /// Waits until the person is asked.
     pub(crate) fn asked(&mut self) {
         let mut said = Vec::new();
-        let mut bytes = self.child.stderr.as_mut().unwrap().bytes();
+        let mut bytes = BufReader::new(self.child.stderr.as_mut().unwrap()).bytes();
         while !said.ends_with(b"[y/N] ") {
             said.push(bytes.next().unwrap().unwrap());
         }

@@ -111,7 +111,7 @@ impl Session {
         let (mut initiator, first) =
             Initiator::start(&node, dial, policy(), now, &mut SystemEntropy).unwrap();
         let mut sent = Vec::new();
-        let mut outgoing: Vec<Vec<u8>> = first.iter().map(|m| m.to_vec()).collect();
+        let mut outgoing: Vec<Vec<u8>> = first.to_vec();
         loop {
             for message in outgoing.drain(..) {
                 write_message(&mut stream, &message)?;
@@ -125,12 +125,12 @@ impl Session {
             match progress {
                 Progress::Wait => {}
                 Progress::Send(messages) => {
-                    outgoing = messages.iter().map(|m| m.to_vec()).collect();
+                    outgoing = messages.clone();
                 }
                 Progress::Established(established) => {
                     for message in &established.send {
                         write_message(&mut stream, message)?;
-                        sent.push(message.to_vec());
+                        sent.push(message.clone());
                     }
                     let session = established.session;
                     let connection =

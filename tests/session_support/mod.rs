@@ -97,6 +97,7 @@ pub(crate) fn policy(ordered: bool) -> Policy {
     Policy {
         floor: Tier::T3,
         psk_required: false,
+        psk_first: false,
         ordered,
         wall: WallClock {
             secs: T0,

@@ -74,6 +74,9 @@ pub struct Policy {
     pub floor: Tier,
     /// Members of the own family must mix a PSK.
     pub psk_required: bool,
+    /// Nobody without a PSK gets an answer to `KEY_EXCHANGE_INIT`: strangers learn nothing, not even
+    /// our certificate (profile 6.8). Shuts out federated nodes without a PSK.
+    pub psk_first: bool,
     /// True for TCP, WebSocket and relay streams; false for paths that lose or reorder.
     pub ordered: bool,
     /// The node's idea of the time when the handshake starts.

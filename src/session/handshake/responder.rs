@@ -264,6 +264,16 @@ impl Responder {
         })
     }
 
+    fn admits_without_psk(&self, tier: Tier) -> Result<(), HandshakeError> {
+        if self.policy.psk_first {
+            Err(HandshakeError::PskRequired)
+        } else if tier == Tier::T5 {
+            Err(HandshakeError::TierNeedsPsk)
+        } else {
+            Ok(())
+        }
+    }
+
     /// m3 to m4. The trailer is checked before any X25519 (profile 6.5).
     fn respond(
         &self,
@@ -283,8 +293,8 @@ impl Responder {
             0 => None,
             id => Some(offered.psks.psk(id).ok_or(HandshakeError::UnknownPsk(id))?),
         };
-        if psk.is_none() && agreed.tier == Tier::T5 {
-            return Err(HandshakeError::TierNeedsPsk);
+        if psk.is_none() {
+            self.admits_without_psk(agreed.tier)?;
         }
         let key = psk.as_ref().map(|(psk, _)| psk);
         let mac_key = schedule::handshake_mac_key(key.map(Psk::secret));
