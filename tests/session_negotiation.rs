@@ -70,6 +70,10 @@ fn an_unacceptable_offer_is_refused_with_a_hint_where_one_helps() {
         HandshakeError::Capabilities
     );
     assert_eq!(
+        refused(|init| init.capabilities = [2, 4].repeat(17)),
+        HandshakeError::Capabilities
+    );
+    assert_eq!(
         refused(|init| init.profile = vec![1; 33]),
         HandshakeError::Malformed
     );

@@ -13,11 +13,11 @@ pub use members::{describe, members, revoke};
 
 use super::control::message::{ControlError, ErrorKind, NodeName};
 use super::state::{StateDir, StateError};
-use crate::device::hex;
 use crate::device::id::Pattern;
 use crate::device::name::{self, Candidate, NameError};
 use crate::device::registry::{Device, Registry};
 use crate::session::identity::NodeId;
+use crate::wire::hex;
 
 /// What a running server knows beyond its state; the default is what a lone subcommand knows.
 #[derive(Clone, Copy, Debug, Default)]

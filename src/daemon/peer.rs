@@ -297,6 +297,11 @@ impl Peer {
         self.0.close(status, sub);
     }
 
+    /// True once the session is over or is being closed.
+    pub fn is_ending(&self) -> bool {
+        self.0.connection.borrow().end().is_some()
+    }
+
     /// How the session ended, if it has.
     pub fn ended(&self) -> Option<Rc<End>> {
         self.0.ended.borrow().clone()

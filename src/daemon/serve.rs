@@ -29,6 +29,7 @@ use super::peer::Peer;
 use super::state::{StateDir, StateError};
 use super::system::wall_clock;
 use super::{notify, signals};
+use crate::bus::usb::enumerate::Location;
 use crate::device::acl::Acl;
 use crate::device::export::ExportPolicy;
 use crate::device::id::DeviceId;
@@ -56,6 +57,8 @@ struct Server {
     policy: RefCell<ExportPolicy>,
     acl: RefCell<Acl>,
     registry: RefCell<Registry>,
+    /// Where the last scan found which device.
+    located: RefCell<Vec<(Location, DeviceId)>>,
     sessions: RefCell<Vec<Entry>>,
     uses: RefCell<Vec<Use>>,
     scans: devices::Scans,
@@ -99,7 +102,7 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
     for listener in listeners {
         tokio::task::spawn_local(sessions::accept(Rc::clone(&server), listener));
     }
-    server.scan().await;
+    server.mend().await;
     notify::ready();
     tracing::info!(
         node = server.name.name,
@@ -147,6 +150,7 @@ impl Server {
             psks: RefCell::new(psks),
             tickets: RefCell::default(),
             registry: RefCell::default(),
+            located: RefCell::default(),
             sessions: RefCell::default(),
             uses: RefCell::default(),
             scans: devices::Scans::default(),

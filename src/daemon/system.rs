@@ -40,3 +40,9 @@ pub fn wall_clock() -> WallClock {
 pub fn try_io_uring() -> std::io::Result<()> {
     tokio_uring::Runtime::new(tokio_uring::builder().entries(2)).map(drop)
 }
+
+/// True when a peer's clock is synchronised and this machine's is not: only then is there something
+/// to learn from it, and a hub whose clock is far ahead can mislead nobody who knows the time.
+pub fn is_better_clock(peers: ClockQuality) -> bool {
+    peers == ClockQuality::Synchronised && wall_clock().quality != ClockQuality::Synchronised
+}

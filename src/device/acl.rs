@@ -5,8 +5,8 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::hex;
 use super::id::{DeviceId, Pattern};
+use crate::wire::hex;
 use crate::wire::opcode::Opcode;
 
 /// The most entries a list may have (profile 18).

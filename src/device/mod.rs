@@ -5,7 +5,6 @@
 
 pub mod acl;
 pub mod export;
-pub mod hex;
 pub mod id;
 pub mod name;
 pub mod op;

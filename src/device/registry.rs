@@ -128,6 +128,32 @@ pub struct View<'a> {
     pub now: u64,
 }
 
+impl View<'_> {
+    /// Whether the rules let the peer perform the operation on the device, present or not.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`] for what the peer may not even see, [`Refusal::Acl`] when it lacks the
+    /// right.
+    pub fn permits(
+        &self,
+        id: &DeviceId,
+        opcode: Opcode,
+        need: Need,
+        holds_lock: bool,
+    ) -> Result<(), Refusal> {
+        let whole = self.acl.rights(&self.caller, id, None, self.now);
+        if !self.policy.offers(id) || !whole.allow(Need::List, false) {
+            return Err(Refusal::Unknown);
+        }
+        let rights = self.acl.rights(&self.caller, id, Some(opcode), self.now);
+        let allowed = match need {
+            Need::Admin => self.caller.has_role(super::acl::ADMIN),
+            Need::List | Need::Read | Need::Write => rights.allow(need, holds_lock),
+        };
+        if allowed { Ok(()) } else { Err(Refusal::Acl) }
+    }
+}
+
 /// All present devices by id.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
@@ -211,18 +237,7 @@ impl Registry {
         holds_lock: bool,
     ) -> Result<&Device, Refusal> {
         let device = self.devices.get(id).ok_or(Refusal::Unknown)?;
-        let whole = view.acl.rights(&view.caller, id, None, view.now);
-        if !view.policy.offers(id) || !whole.allow(Need::List, false) {
-            return Err(Refusal::Unknown);
-        }
-        let rights = view.acl.rights(&view.caller, id, Some(opcode), view.now);
-        let allowed = match need {
-            Need::Admin => view.caller.has_role(super::acl::ADMIN),
-            Need::List | Need::Read | Need::Write => rights.allow(need, holds_lock),
-        };
-        if !allowed {
-            return Err(Refusal::Acl);
-        }
+        view.permits(id, opcode, need, holds_lock)?;
         match device.blocked(view.policy) {
             Some(hazard) if need != Need::List => Err(Refusal::Hazard(hazard.reason.clone())),
             Some(_) | None => Ok(device),

@@ -167,6 +167,15 @@ impl Connection {
             self.session.close(now, &reason);
             self.finish(now, End::Violation(violation));
         }
+        self.follow_session(now);
+    }
+
+    /// When the session has ended itself, what runs inside ends with it and for the same reason.
+    fn follow_session(&mut self, now: Mono) {
+        if let Some(reason) = self.session.closing() {
+            let end = End::ClosedHere(reason.clone());
+            self.finish(now, end);
+        }
     }
 
     /// After the end nothing is taken in any more.
@@ -252,7 +261,10 @@ impl Connection {
         if self.session.handle_timeout(now).is_err() {
             self.cut = true;
             self.finish(now, End::Silent);
-        } else if self.end.is_none() {
+            return;
+        }
+        self.follow_session(now);
+        if self.end.is_none() {
             self.link.handle_timeout(now);
         }
     }

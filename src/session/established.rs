@@ -246,6 +246,12 @@ impl Session {
         }
     }
 
+    /// Why this side closes, as long as the peer was not told: a session also ends itself, when its
+    /// lifetime is over or the peer broke a rule of the session's own messages.
+    pub const fn closing(&self) -> Option<&CloseReason> {
+        self.pending.close.as_ref()
+    }
+
     /// Key material is suspected: tells the peer, erases everything, the tickets too (profile 14.4).
     /// What was issued must also go from the responder's table
     /// ([`Session::forget_tickets`]).

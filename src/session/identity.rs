@@ -9,7 +9,7 @@ use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 use super::entropy::{self, Entropy};
-use super::hex;
+use crate::wire::hex;
 
 /// The text is not the hex form of an identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +27,7 @@ macro_rules! identifier {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                hex::write(f, &self.0)
+                f.write_str(&hex::encode(&self.0))
             }
         }
 
@@ -53,7 +53,7 @@ macro_rules! identifier {
             type Err = NotHex;
 
             fn from_str(text: &str) -> Result<Self, NotHex> {
-                hex::parse(text).map(Self).ok_or(NotHex { expected: 2 * $length })
+                hex::decode(text).map(Self).ok_or(NotHex { expected: 2 * $length })
             }
         }
     };

@@ -14,7 +14,6 @@ pub mod entropy;
 mod epoch;
 mod established;
 pub mod handshake;
-mod hex;
 pub mod identity;
 mod ids;
 mod keys;
@@ -41,8 +40,8 @@ pub use entropy::Entropy;
 pub use epoch::Role;
 pub use established::{LIFETIME, Session, SessionDead};
 pub use handshake::{
-    Admission, Dial, Established, HandshakeError, HandshakeInfo, Initiator, LocalNode, Offered,
-    Policy, Progress, Responder, Resumer,
+    Dial, Established, HandshakeError, HandshakeInfo, Initiator, LocalNode, Offered, Policy,
+    Progress, Responder, Resumer,
 };
 pub use open::{OpenError, OpenErrorKind};
 pub use peer::{PeerIdentity, Restriction};

@@ -27,7 +27,7 @@ pub struct ErrorMap {
     /// When to try again, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_ms: Option<u64>,
-    /// Depends on the sub-code; with "device-io" the negative errno.
+    /// Depends on the sub-code; with "device-io" the errno.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Value>,
     /// The status, when the map stands in `SESSION_CLOSE`.
@@ -134,12 +134,12 @@ mod tests {
         let error = ErrorMap::new(sub::DEVICE_IO)
             .with_msg("the device did not answer")
             .with_retry_ms(500)
-            .with_detail(-110i64)
+            .with_detail(110i64)
             .with_code(Status::InternalError);
         let read = ErrorMap::decode(&error.encode().unwrap()).unwrap();
         assert_eq!(read, error);
         assert_eq!(read.status(), Some(Status::InternalError));
-        assert_eq!(read.detail.and_then(|detail| detail.as_i64()), Some(-110));
+        assert_eq!(read.detail.and_then(|detail| detail.as_i64()), Some(110));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod flags;
 pub mod fragment;
 pub mod frame;
 pub mod header;
+pub mod hex;
 pub mod limits;
 pub mod message;
 pub mod msgpack;

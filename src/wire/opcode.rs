@@ -333,6 +333,31 @@ mod tests {
         assert_eq!(Opcode::from_u16(0x0013).name(), None);
     }
 
+    /// Draft 6.1 to 6.3 and profile 19.1.
+    #[test]
+    fn the_registry_has_every_operation_of_draft_and_profile_and_no_other() {
+        let ranges = [
+            0x0000..=0x0008,
+            0x0010..=0x0012,
+            0x0016..=0x0017,
+            0x0200..=0x0207,
+            0x0210..=0x0216,
+            0x0220..=0x0224,
+            0x0240..=0x0248,
+            0x0600..=0x060B,
+            0x0610..=0x0618,
+            0x0620..=0x0629,
+            0x0630..=0x0637,
+            0x0640..=0x0646,
+            0x0650..=0x0657,
+            0x0660..=0x0667,
+            0xF000..=0xF004,
+        ];
+        let registry: Vec<u16> = ranges.into_iter().flatten().collect();
+        let ours: Vec<u16> = Opcode::ALL.iter().map(|opcode| opcode.to_u16()).collect();
+        assert_eq!(ours, registry);
+    }
+
     #[test]
     fn opcodes_that_make_keys_stand_at_tier_4_only() {
         for opcode in Opcode::ALL {

@@ -54,6 +54,8 @@ bridge_up() {
 }
 
 join_laptop() {
+    # The token of an earlier invite of this case is of no use.
+    rm -f "$CASE_DIR/invite.log"
     as_hub invite --yes --json
     start invite "${COMMAND[@]}"
     must_come 30 "the invite's token" token_of invite
@@ -95,6 +97,8 @@ attach_with_disk() {
 
 # detach DEVICE-ID VENDOR PRODUCT DRIVER: the owner's driver has it again afterwards.
 detach() {
+    # Whoever has written to a disk makes udev look at it once more.
+    probed
     laptop detach "hub/$1" >>"$CASE_DIR/attach.log" 2>&1 || fail "detach: $(tail -n 1 "$CASE_DIR/attach.log")"
     must_be_home "$2" "$3" "$4"
 }

@@ -148,6 +148,7 @@ fn refusal() -> Boot {
         "refusal.sh",
         vec![
             pass("refusal::a_node_without_an_acl_entry", "without_acl_entry"),
+            pass("refusal::a_node_with_a_read_only_entry", "read_only_entry"),
             pass("refusal::a_revoked_node", "revoked_node"),
             pass("refusal::a_node_of_another_family", "foreign_family"),
             pass("refusal::garbage_on_the_port", "garbage"),

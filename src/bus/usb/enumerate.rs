@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use nusb::MaybeFuture;
 
 use super::descriptor::Descriptors;
+use super::hostuse::is_imported;
 
 /// Longest device id in bytes (profile 19).
 const MAX_ID: usize = 64;
@@ -68,7 +69,7 @@ impl UsbDeviceInfo {
     }
 }
 
-/// What is plugged in now, sorted by id. Reads many small files: call it where waiting is allowed.
+/// What is plugged in now, sorted by id, without root hubs and imported devices. Reads many small files: call it where waiting is allowed.
 ///
 /// # Errors
 /// sysfs cannot be read, or the kernel has no USB (`NotFound`).
@@ -78,11 +79,18 @@ pub fn list() -> io::Result<Vec<UsbDeviceInfo>> {
     let mut devices: Vec<UsbDeviceInfo> = nusb::list_devices()
         .wait()
         .map_err(io::Error::other)?
+        .filter(|info| !is_copy(info))
         .map(|info| describe(&info))
         .collect();
     assign_ids(&mut devices);
     devices.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(devices)
+}
+
+/// A device that is imported from elsewhere is not ours to offer. Where both halves run on one
+/// kernel it would also look like a second device with the serial number of its original.
+fn is_copy(info: &nusb::DeviceInfo) -> bool {
+    fs::canonicalize(info.sysfs_path()).is_ok_and(|device| is_imported(&device))
 }
 
 fn describe(info: &nusb::DeviceInfo) -> UsbDeviceInfo {

@@ -115,7 +115,7 @@ pub fn check(roots: &Roots, device: &Path) -> Option<InUse> {
     if is_root_hub(&device) {
         return Some(InUse::RootHub);
     }
-    if device.iter().any(|part| starts_with(part, "vhci_hcd")) {
+    if is_imported(&device) {
         return Some(InUse::Imported);
     }
     let below = Below::walk(&device);
@@ -127,8 +127,11 @@ pub fn check(roots: &Roots, device: &Path) -> Option<InUse> {
         .or_else(|| default_route(roots, &below.networks))
 }
 
-fn starts_with(part: &std::ffi::OsStr, prefix: &str) -> bool {
-    part.as_encoded_bytes().starts_with(prefix.as_bytes())
+/// True for the resolved directory of a device that vhci-hcd made.
+pub(super) fn is_imported(device: &Path) -> bool {
+    device
+        .iter()
+        .any(|part| part.as_encoded_bytes().starts_with(b"vhci_hcd"))
 }
 
 fn is_root_hub(device: &Path) -> bool {

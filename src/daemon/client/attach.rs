@@ -15,9 +15,11 @@ use crate::daemon::admin::unresolved;
 use crate::daemon::control::Conversation;
 use crate::daemon::control::message::{AttachedDevice, ControlError, NodeName};
 use crate::daemon::peer::{CallError, Peer};
+use crate::device::acl::Mode;
 use crate::device::id::DeviceId;
 use crate::device::name::{self, Candidate, NameError};
 use crate::device::op::{Brief, ListRequest, ListResponse};
+use crate::device::registry::State;
 use crate::kernel::clock;
 use crate::kernel::vhci::{PortId, Vhci, VhciError};
 use crate::wire::msgpack;
@@ -253,6 +255,8 @@ async fn list(peer: &Peer, node: &NodeName) -> Result<Vec<Brief>, ControlError> 
     }
 }
 
+/// The listed device that a person means. A whole id that is not listed is asked for all the same:
+/// it is the owner who says no, and whose log tells that somebody wanted it.
 fn resolve(devices: &[Brief], query: &str, node: &NodeName) -> Result<Brief, ControlError> {
     let candidates: Vec<_> = devices
         .iter()
@@ -261,7 +265,11 @@ fn resolve(devices: &[Brief], query: &str, node: &NodeName) -> Result<Brief, Con
             name: &d.name,
         })
         .collect();
-    let found = name::resolve(query, &candidates).map_err(|error| {
+    let found = name::resolve(query, &candidates);
+    if found == Err(NameError::Unknown) && is_whole_id(query) {
+        return Ok(unlisted(query));
+    }
+    let found = found.map_err(|error| {
         if error == NameError::Unknown {
             let message = format!("{} offers no device {query:?}", node.name);
             let error = ControlError::not_found(message).mend("myclerk list");
@@ -281,6 +289,21 @@ fn resolve(devices: &[Brief], query: &str, node: &NodeName) -> Result<Brief, Con
         .get(found)
         .cloned()
         .ok_or_else(|| ControlError::not_found(format!("there is no device {query:?}")))
+}
+
+fn is_whole_id(query: &str) -> bool {
+    query.starts_with("usb:") && query.parse::<DeviceId>().is_ok()
+}
+
+fn unlisted(id: &str) -> Brief {
+    Brief {
+        dev: id.to_owned(),
+        class: "usb".to_owned(),
+        name: String::new(),
+        state: State::Unavailable.to_u8(),
+        mode: Mode::None.to_u8(),
+        owner: None,
+    }
 }
 
 async fn open(

@@ -14,9 +14,9 @@ use crate::daemon::control::message::{Link, NodeName, PeerInfo};
 use crate::daemon::handshake::{self, GreetError, Greeted};
 use crate::daemon::peer::{self, Peer};
 use crate::daemon::state;
+use crate::daemon::system::is_better_clock;
 use crate::kernel::clock;
 use crate::link::connection::{Connection, End};
-use crate::session::clock::ClockQuality;
 use crate::session::identity::NodeId;
 use crate::session::psk::PskUse;
 use crate::session::{CloseReason, Dial, HandshakeError};
@@ -135,6 +135,10 @@ impl Hub {
 
     /// Waits for a session, at most so long, and asks for an attempt at once.
     pub(super) async fn wait_for_peer(&self, at_most: Duration) -> Option<Peer> {
+        if self.peer().is_none() {
+            // Once for whoever waits: a node that refuses is not asked again and again.
+            self.try_now.notify_one();
+        }
         let connected = async {
             loop {
                 let changed = self.changed.notified();
@@ -144,7 +148,6 @@ impl Hub {
                 if self.standing().0 == Link::Refused {
                     return None;
                 }
-                self.try_now.notify_one();
                 changed.await;
             }
         };
@@ -287,7 +290,7 @@ async fn stay(client: &Rc<Client>, hub: &Rc<Hub>, greeted: Greeted) -> Setback {
         path,
         info,
     } = greeted;
-    if info.peer_clock == ClockQuality::Synchronised {
+    if is_better_clock(info.peer_clock) {
         client.node.borrow_mut().trust.learn_time(info.peer_time);
     }
     let ordered = path.control.ordered();

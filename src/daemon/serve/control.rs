@@ -10,9 +10,9 @@ use crate::daemon::control::message::{
 use crate::daemon::control::{ControlHandler, Conversation};
 use crate::daemon::peer::Peer;
 use crate::daemon::system::SystemEntropy;
-use crate::device::hex;
 use crate::device::id::DeviceId;
 use crate::kernel::clock;
+use crate::wire::hex;
 
 impl ControlHandler for Server {
     async fn handle(&self, request: Request, asker: &Conversation) -> Result<Reply, ControlError> {

@@ -69,7 +69,27 @@ impl Server {
         }
     }
 
-    fn take_scan(&self, found: Vec<(Found, UsbDeviceInfo)>) -> HashMap<DeviceId, UsbDeviceInfo> {
+    /// A device keeps the id under which it was found first: a second one with the same serial
+    /// number must not rename the one that somebody uses.
+    fn keep_ids(&self, found: &mut [(Found, UsbDeviceInfo)]) {
+        let mut located = self.located.borrow_mut();
+        for (found, info) in found.iter_mut() {
+            if let Some((_, id)) = located.iter().find(|(at, _)| *at == info.location) {
+                found.id = id.clone();
+                id.as_str().clone_into(&mut info.id);
+            }
+        }
+        *located = found
+            .iter()
+            .map(|(found, info)| (info.location.clone(), found.id.clone()))
+            .collect();
+    }
+
+    fn take_scan(
+        &self,
+        mut found: Vec<(Found, UsbDeviceInfo)>,
+    ) -> HashMap<DeviceId, UsbDeviceInfo> {
+        self.keep_ids(&mut found);
         let (found, infos): (Vec<Found>, Vec<UsbDeviceInfo>) = found.into_iter().unzip();
         let infos = found
             .iter()
@@ -156,15 +176,11 @@ impl Server {
     /// Ends the use of every device whose user may not have it any longer.
     pub(super) fn take_back(&self) {
         let lost = |used: &&Use| {
-            let registry = self.registry.borrow();
-            let checked = self.viewed(used.peer.identity(), |view| {
-                let attach = Opcode::UsbDeviceAttach;
-                registry
-                    .check(view, &used.device, attach, Need::Write, false)
-                    .map(drop)
-            });
-            // A disk that its user's machine has mounted is no reason to take it away.
-            matches!(checked, Err(Refusal::Unknown | Refusal::Acl))
+            let attach = Opcode::UsbDeviceAttach;
+            self.viewed(used.peer.identity(), |view| {
+                view.permits(&used.device, attach, Need::Write, false)
+                    .is_err()
+            })
         };
         let uses = self.uses.borrow();
         for used in uses.iter().filter(lost) {

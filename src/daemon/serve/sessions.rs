@@ -7,12 +7,13 @@ use crate::bus;
 use crate::daemon::capture::Capture;
 use crate::daemon::handshake::{self, Answering, GreetError, Greeted};
 use crate::daemon::peer::{self, Peer};
+use crate::daemon::system::is_better_clock;
 use crate::kernel::clock;
 use crate::link::connection::Connection;
-use crate::session::clock::ClockQuality;
 use crate::session::psk::{PskLookup, PskUse};
 use crate::session::{HandshakeError, LocalNode, TicketTable};
 use crate::transport::tcp::{Accepted, Listener};
+use crate::wire::status::{Status, sub};
 
 /// Sessions of one node at once (profile 18).
 const PER_NODE: usize = 64;
@@ -72,7 +73,7 @@ impl Server {
         let restriction = session.restricted();
         let mut trust_changed = false;
         // Whoever only holds a token is nobody yet, and its clock may say anything.
-        if info.peer_clock == ClockQuality::Synchronised && session.peer().certificate.is_some() {
+        if is_better_clock(info.peer_clock) && session.peer().certificate.is_some() {
             self.node.borrow_mut().trust.learn_time(info.peer_time);
             trust_changed = true;
         }
@@ -112,11 +113,10 @@ impl Server {
         let node = peer.identity().node_id;
         let mut same = sessions
             .iter()
-            .filter(|entry| entry.peer.identity().node_id == node);
+            .filter(|entry| entry.peer.identity().node_id == node && !entry.peer.is_ending());
         if same.clone().count() >= PER_NODE
             && let Some(oldest) = same.next()
         {
-            use crate::wire::status::{Status, sub};
             oldest.peer.close(Status::BadRequest, sub::DUPLICATE);
         }
     }

@@ -52,6 +52,20 @@ impl Drop for InUse {
 }
 
 impl Server {
+    /// Gives offered devices back to their kernel drivers, in case a daemon before this one was
+    /// killed while it had them.
+    pub(super) async fn mend(&self) {
+        for (id, info) in &*self.scan().await {
+            if !self.policy.borrow().offers(id) {
+                continue;
+            }
+            let mended = server::reconnect(&UsbfsHost::default(), &info.location).await;
+            if let Err(error) = mended {
+                tracing::warn!(device = id.as_str(), %error, "cannot look after its drivers");
+            }
+        }
+    }
+
     /// Serves the stream of a `USB_DEVICE_ATTACH` from its request to its end.
     pub(super) async fn usb_attach(self: Rc<Self>, peer: Peer, request: Incoming) {
         let (stream, corr) = (request.stream, request.corr);

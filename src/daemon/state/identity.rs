@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{FamilyPsk, LockedState, Peer, StateDir, StateError, files};
-use crate::device::hex;
 use crate::session::certificate::CertificateChain;
 use crate::session::entropy::Entropy;
 use crate::session::identity::{AuthorityKey, FamilyId, NodeId, NodeKey};
 use crate::session::revocation::RevocationList;
 use crate::session::trust::Trust;
+use crate::wire::hex;
 
 const KEY: &str = "node.key";
 const IDENTITY: &str = "identity.toml";

@@ -396,12 +396,10 @@ pub(super) fn repeats(ordered: bool, now: Mono) -> VecDeque<Mono> {
 
 /// The unsealed refusal in a message, if it is one.
 pub(super) fn hint(message: &[u8]) -> Option<CloseReason> {
-    match Message::parse(message) {
-        Ok(Message::Negotiation { header, payload }) if header.opcode == Opcode::SessionClose => {
-            Some(CloseReason::decode(payload))
-        }
-        _ => None,
-    }
+    let Ok(Message::Negotiation { header, payload }) = Message::parse(message) else {
+        return None;
+    };
+    (header.opcode == Opcode::SessionClose).then(|| CloseReason::decode(payload))
 }
 
 fn is_response(message: &[u8]) -> bool {

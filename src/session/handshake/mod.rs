@@ -3,7 +3,6 @@
 //! Both sides are state machines that eat messages and return messages; [`Progress::Established`]
 //! ends them with a [`Session`].
 
-mod admission;
 mod error;
 mod initiator;
 pub mod messages;
@@ -13,7 +12,6 @@ mod resume;
 use core::fmt;
 use core::time::Duration;
 
-pub use admission::Admission;
 pub use error::HandshakeError;
 pub use initiator::{Dial, Initiator};
 pub use responder::{Offered, Responder};

@@ -1,13 +1,10 @@
-//! Answers: transfer replies, empty maps and the error map of profile 10.3.
+//! Answers: transfer replies, empty maps and refusals.
 
 use nix::errno::Errno;
 
 use crate::bus::usb::op::{REPLY_OVERHEAD, TransferReply, encode_empty};
-use crate::wire::msgpack::Writer;
+use crate::wire::error::ErrorMap;
 use crate::wire::status::{Status, sub};
-
-/// Longest `msg` in an error map, bytes (profile 10.3).
-const MAX_MSG: usize = 256;
 
 /// A request that was not performed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,28 +69,14 @@ impl Refused {
         Self::new(Status::Timeout, sub::CANCELLED, "cancelled")
     }
 
-    fn short_msg(&self) -> &str {
-        let mut end = self.msg.len().min(MAX_MSG);
-        while !self.msg.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.msg.get(..end).unwrap_or_default()
-    }
-
-    /// The error map. Keys stand in the order of their encoding (profile 4.2).
+    /// The error map (profile 10.3).
     pub(super) fn payload(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64 + self.msg.len());
-        let mut writer = Writer::new(&mut out);
-        writer.map(if self.errno.is_some() { 3 } else { 2 });
-        writer.str("msg");
-        writer.str(self.short_msg());
-        writer.str("sub");
-        writer.str(self.sub);
+        let mut map = ErrorMap::new(self.sub).with_msg(self.msg.as_str());
         if let Some(errno) = self.errno {
-            writer.str("detail");
-            writer.int(errno as i32);
+            map = map.with_detail(i64::from(errno as i32));
         }
-        out
+        // Only a `detail` with a key twice cannot be encoded, and this one is a number.
+        map.encode().unwrap_or_default()
     }
 }
 
