@@ -66,7 +66,8 @@ async fn read(peer: Peer, mut reader: Box<dyn MessageReader>) {
                     &mut message,
                 );
                 peer.dispatch();
-                shared.wake();
+                // A session that ends has a new deadline, which the writer may be too busy to tell.
+                shared.wake_all();
             }
             Ok(None) => break None,
             Err(error) => break Some(error),
