@@ -100,12 +100,15 @@ impl Client {
     ) -> Result<AttachedDevice, ControlError> {
         let node = hub.node();
         let peer = self.connected(hub).await?;
-        let brief = resolve(&list(&peer, &node).await?, query, &node)?;
+        let offered = list(&peer, &node).await?;
+        let brief = resolve(&offered, query, &node)?;
         if let Some(attached) = self.find_attached(&node.id, &brief.dev) {
             return Ok(attached.info(&self.vhci));
         }
-        // Without vhci-hcd the owner need not let its drivers go for nothing.
-        self.vhci.ports().map_err(|error| vhci_error(&error))?;
+        if offered.contains(&brief) {
+            // Without vhci-hcd the owner need not let its drivers go for nothing.
+            self.vhci.ports().map_err(|error| vhci_error(&error))?;
+        }
         asker.step(format!("asking {} for {}", node.name, brief.dev));
         let (response, stream) = open(&peer, &brief, &node).await?;
         let (outlet, inbound) = (Rc::clone(&stream.outlet), stream.inbound);
@@ -345,9 +348,8 @@ fn call_error(error: &CallError, node: &NodeName, thing: &str) -> ControlError {
                 ControlError::refused(format!("{name} does not let this machine use {thing}"))
                     .mend(format!("on {name}: myclerk acl grant {thing} THIS-MACHINE"))
             }
-            sub::DEVICE => {
-                ControlError::not_found(format!("{name} offers no {thing}")).mend("myclerk list")
-            }
+            sub::DEVICE => ControlError::not_found(format!("{name} offers no device {thing:?}"))
+                .mend("myclerk list"),
             sub::DEVICE_GONE => {
                 ControlError::not_found(format!("{thing} was unplugged from {name}"))
             }
