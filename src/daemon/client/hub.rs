@@ -33,6 +33,10 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 const REMOVED: &str = "this machine was removed from the family; to come back, ask for a new \
                        invite and run: myclerk join TOKEN --replace";
 
+/// After a session that lasted so long the next attempt comes soon: the node was restarted, or the
+/// link broke. One that ends at once is no reason to hurry.
+const USEFUL_SESSION: Duration = Duration::from_secs(3);
+
 /// A node to connect to.
 pub(super) struct Hub {
     /// Its node-id, once known; the handshake must prove it.
@@ -185,7 +189,10 @@ pub(super) async fn keep(client: Rc<Client>, hub: Rc<Hub>) {
     let mut pause = PAUSES.0;
     loop {
         let began = clock::mono();
-        match connect(&client, &hub).await {
+        let setback = connect(&client, &hub).await;
+        let was_of_use =
+            hub.standing().0 == Link::Connected && clock::mono().since(began) >= USEFUL_SESSION;
+        match setback {
             Setback::Passing(problem) => {
                 tracing::info!(node = hub.node().name, problem, "no session, trying again");
                 hub.set(Link::Waiting, None, Some(problem));
@@ -196,7 +203,7 @@ pub(super) async fn keep(client: Rc<Client>, hub: Rc<Hub>) {
                 return;
             }
         }
-        if clock::mono().since(began) > PAUSES.1 {
+        if was_of_use {
             pause = PAUSES.0;
         }
         tokio::select! {
