@@ -1,6 +1,6 @@
 //! How often the log says that somebody was turned away: a stranger must not fill the disk.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,19 +18,23 @@ pub(super) struct Refusals {
     began: Mono,
     said: u32,
     sources: HashMap<IpAddr, u32>,
+    /// The wrong keys that each source came with: who tries the same one again is no news.
+    keys: HashSet<(IpAddr, u32)>,
     unsaid: u64,
 }
 
 impl Refusals {
-    /// Takes note of a refusal. When it is to be logged: how many were not since the last one that
-    /// was.
-    pub(super) fn hear(&mut self, source: IpAddr, now: Mono) -> Option<u64> {
+    /// Takes note of a refusal; `key` is the id of a key that is not known here. When it is to be
+    /// logged: how many were not since the last one that was.
+    pub(super) fn hear(&mut self, source: IpAddr, key: Option<u32>, now: Mono) -> Option<u64> {
         if now.since(self.began) >= WINDOW {
             self.began = now;
             self.said = 0;
             self.sources.clear();
+            self.keys.clear();
         }
-        if self.said >= TOTAL {
+        let known = key.is_some_and(|key| self.keys.contains(&(source, key)));
+        if known || self.said >= TOTAL {
             self.unsaid += 1;
             return None;
         }
@@ -41,6 +45,7 @@ impl Refusals {
         }
         *own += 1;
         self.said += 1;
+        self.keys.extend(key.map(|key| (source, key)));
         Some(std::mem::take(&mut self.unsaid))
     }
 }
@@ -56,10 +61,10 @@ mod tests {
     #[test]
     fn a_flood_from_one_source_leaves_room_for_others_and_is_counted() {
         let (mut refusals, now) = (Refusals::default(), Mono::from_secs(100));
-        let said = (0..1000).filter(|_| refusals.hear(source(1), now).is_some());
+        let said = (0..1000).filter(|_| refusals.hear(source(1), None, now).is_some());
         assert_eq!(said.count(), 16);
-        assert_eq!(refusals.hear(source(2), now), Some(984));
-        assert_eq!(refusals.hear(source(1), now.after(WINDOW)), Some(0));
+        assert_eq!(refusals.hear(source(2), None, now), Some(984));
+        assert_eq!(refusals.hear(source(1), None, now.after(WINDOW)), Some(0));
     }
 
     #[test]
@@ -67,9 +72,21 @@ mod tests {
         let (mut refusals, now) = (Refusals::default(), Mono::from_secs(100));
         let all = (0..200u8).flat_map(|host| [source(host); 3]);
         assert_eq!(
-            all.filter(|&one| refusals.hear(one, now).is_some()).count(),
+            all.filter(|&one| refusals.hear(one, None, now).is_some())
+                .count(),
             128
         );
         assert!(refusals.sources.len() <= 128);
+    }
+
+    #[test]
+    fn the_same_wrong_key_from_the_same_source_is_said_once() {
+        let (mut refusals, now) = (Refusals::default(), Mono::from_secs(100));
+        assert_eq!(refusals.hear(source(1), Some(7), now), Some(0));
+        assert_eq!(refusals.hear(source(1), Some(7), now), None);
+        assert_eq!(refusals.hear(source(1), Some(8), now), Some(1));
+        assert_eq!(refusals.hear(source(2), Some(7), now), Some(0));
+        let later = now.after(WINDOW);
+        assert_eq!(refusals.hear(source(1), Some(7), later), Some(0));
     }
 }

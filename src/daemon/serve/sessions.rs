@@ -51,10 +51,11 @@ async fn welcome(server: Rc<Server>, accepted: Accepted) {
             server.enter(greeted);
         }
         Err(error) => {
-            let heard = server
-                .refusals
-                .borrow_mut()
-                .hear(source.ip(), clock::mono());
+            let heard =
+                server
+                    .refusals
+                    .borrow_mut()
+                    .hear(source.ip(), wrong_key(&error), clock::mono());
             if let Some(unsaid) = heard {
                 note_failure(&error, &source.ip().to_string(), unsaid);
             }
@@ -130,6 +131,17 @@ impl Server {
         if let Err(error) = stored {
             tracing::warn!(%error, "the time learned from a peer was not stored");
         }
+    }
+}
+
+/// The id of the key that a stranger came with.
+const fn wrong_key(error: &GreetError) -> Option<u32> {
+    match error {
+        GreetError::Handshake(HandshakeError::UnknownPsk(id)) => Some(*id),
+        GreetError::Handshake(_)
+        | GreetError::Refused(_)
+        | GreetError::Silence
+        | GreetError::Path(_) => None,
     }
 }
 
