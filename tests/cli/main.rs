@@ -7,4 +7,5 @@
 
 mod alone;
 mod asking;
+#[path = "../support/home.rs"]
 mod support;

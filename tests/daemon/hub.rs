@@ -82,7 +82,7 @@ fn answer(mut stream: TcpStream, hub: &std::path::Path, answers: &Answers) -> Op
 
 /// A hub whose server is played by the test, and a member of it.
 fn liar(answers: impl Fn(Opcode, &[u8]) -> (Status, Vec<u8>) + Send + 'static) -> Machine {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let server = hub.serve();
     let laptop = hub.admit("laptop");
     drop(server);

@@ -11,7 +11,7 @@ use crate::machine::{Machine, interrupt, wait};
 
 #[test]
 fn a_wrong_token_is_refused_without_a_reason_and_logged_once() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let server = hub.serve();
     let invite = hub.invite(&["--yes"]);
     let mut invitation = Invitation::from_text(&invite.token).unwrap();
@@ -29,7 +29,7 @@ fn a_wrong_token_is_refused_without_a_reason_and_logged_once() {
 
 #[test]
 fn a_token_works_once() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let _server = hub.serve();
     let invite = hub.invite(&["--yes"]);
     let token = invite.token.clone();
@@ -52,7 +52,7 @@ fn a_token_works_once() {
 
 #[test]
 fn a_withdrawn_token_is_worth_nothing() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let _server = hub.serve();
     let invite = hub.invite(&[]);
     let token = invite.token.clone();
@@ -64,7 +64,7 @@ fn a_withdrawn_token_is_worth_nothing() {
 
 #[test]
 fn the_administrator_decides() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let _server = hub.serve();
     for (answer, code) in [("n\n", 4), ("y\n", 0)] {
         let mut invite = hub.invite(&[]);
@@ -77,7 +77,7 @@ fn the_administrator_decides() {
 
 #[test]
 fn a_name_that_is_taken_is_refused_with_that_reason() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let _server = hub.serve();
     let invite = hub.invite(&["--yes"]);
     let run = Machine::new().run(&["join", &invite.token, "--name", "hub"]);
@@ -88,7 +88,7 @@ fn a_name_that_is_taken_is_refused_with_that_reason() {
 
 #[test]
 fn a_machine_that_left_before_the_answer_is_no_member() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let server = hub.serve();
     let mut invite = hub.invite(&[]);
     let files = server.open_files();
@@ -114,7 +114,7 @@ fn a_machine_that_left_before_the_answer_is_no_member() {
 
 #[test]
 fn nobody_at_the_address_is_told_apart_from_somebody_else() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let _server = hub.serve();
     let invite = hub.invite(&["--yes"]);
     // A port that was free a moment ago.
@@ -126,7 +126,7 @@ fn nobody_at_the_address_is_told_apart_from_somebody_else() {
     assert_eq!(run.code, 1, "{run:?}");
     assert!(run.err.contains(&free.to_string()), "{run:?}");
 
-    let other = Machine::founder();
+    let other = Machine::founded();
     let stranger = other.serve();
     let address = stranger.address().to_string();
     let run = Machine::new().run(&["join", &invite.token, &address]);
@@ -136,7 +136,7 @@ fn nobody_at_the_address_is_told_apart_from_somebody_else() {
 
 #[test]
 fn a_member_that_is_not_the_hub_of_the_token_is_found_out() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let _server = hub.serve();
     let invite = hub.invite(&["--yes"]);
     let mut invitation = Invitation::from_text(&invite.token).unwrap();
@@ -148,7 +148,7 @@ fn a_member_that_is_not_the_hub_of_the_token_is_found_out() {
 
 #[test]
 fn a_revoked_machine_joins_again_with_a_new_token() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let _server = hub.serve();
     let laptop = hub.admit("laptop");
     assert_eq!(hub.run(&["revoke", "laptop"]).code, 0);

@@ -6,7 +6,7 @@ use crate::machine::{Machine, eventually};
 
 #[test]
 fn a_family_is_founded_grows_works_and_excludes() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let server = hub.serve();
     let laptop = hub.admit("laptop");
     let mut client = laptop.client();
@@ -71,7 +71,7 @@ fn a_family_is_founded_grows_works_and_excludes() {
 
 #[test]
 fn a_revoked_node_leaves_no_rights_in_the_running_daemon() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let _server = hub.serve();
     let _laptop = hub.admit("laptop");
     assert_eq!(hub.run(&["acl", "grant", "usb:*", "laptop"]).code, 0);
@@ -84,7 +84,7 @@ fn a_revoked_node_leaves_no_rights_in_the_running_daemon() {
 
 #[test]
 fn what_is_done_twice_changes_nothing() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let first = hub.run(&["init", "--json"]).json();
     assert_eq!(first["created"], false);
     let _server = hub.serve();
@@ -99,14 +99,14 @@ fn what_is_done_twice_changes_nothing() {
 
 #[test]
 fn a_second_daemon_on_the_same_run_directory_is_refused() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let mut server = hub.serve();
     let second = hub.run(&["serve", "--listen", "127.0.0.1:0"]);
     assert_eq!(second.code, 1, "{second:?}");
     assert!(second.err.contains("already running"), "{second:?}");
     assert!(server.is_running());
     assert_eq!(hub.run(&["members"]).code, 0);
-    let other = Machine::founder();
+    let other = Machine::founded();
     let address = server.address().to_string();
     let taken = other.run(&["serve", "--listen", &address]);
     assert_eq!(taken.code, 1, "{taken:?}");
@@ -116,7 +116,7 @@ fn a_second_daemon_on_the_same_run_directory_is_refused() {
 
 #[test]
 fn ctrl_c_ends_the_server_its_invite_and_its_sessions_in_order() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let mut server = hub.serve();
     let laptop = hub.admit("laptop");
     let client = laptop.client();
@@ -137,7 +137,7 @@ fn ctrl_c_ends_the_server_its_invite_and_its_sessions_in_order() {
 
 #[test]
 fn a_member_comes_back_by_itself_when_its_hub_does() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let mut server = hub.serve();
     let address = server.address().to_string();
     let laptop = hub.admit("laptop");
@@ -159,7 +159,7 @@ fn a_member_comes_back_by_itself_when_its_hub_does() {
 
 #[test]
 fn an_old_family_key_still_brings_the_new_one() {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let _server = hub.serve();
     let laptop = hub.admit("laptop");
     let _other = hub.admit("other");

@@ -1,16 +1,17 @@
-//! One machine: its directories, its commands, its daemons.
+//! What a machine runs: daemons, invites, and commands that are still waiting.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use tempfile::TempDir;
+
+pub(crate) use crate::home::{Home as Machine, Run};
 
 /// Nothing here takes so long; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,78 +28,7 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
     }
 }
 
-/// What a finished command left.
-#[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) code: i32,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-impl Run {
-    pub(crate) fn json(&self) -> Value {
-        assert_eq!(self.code, 0, "{self:?}");
-        serde_json::from_str(&self.out).unwrap()
-    }
-}
-
-impl From<Output> for Run {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-}
-
-pub(crate) struct Machine {
-    dir: TempDir,
-}
-
 impl Machine {
-    pub(crate) fn new() -> Self {
-        Self {
-            dir: TempDir::new().unwrap(),
-        }
-    }
-
-    /// With a family founded by the node "hub".
-    pub(crate) fn founder() -> Self {
-        let machine = Self::new();
-        let run = machine.run(&["init", "--name", "hub"]);
-        assert_eq!(run.code, 0, "{run:?}");
-        machine
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    pub(crate) fn state(&self) -> PathBuf {
-        self.path().join("state")
-    }
-
-    pub(crate) fn run_dir(&self) -> PathBuf {
-        self.path().join("run")
-    }
-
-    pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_myclerk"));
-        command
-            .args(args)
-            .env("MYCLERK_STATE", self.state())
-            .env("MYCLERK_RUN", self.run_dir())
-            .env("MYCLERK_CONFIG", self.path().join("no-settings"))
-            .env_remove("MYCLERK_LOG")
-            .stdin(Stdio::null());
-        command
-    }
-
-    pub(crate) fn run(&self, args: &[&str]) -> Run {
-        self.command(args).output().unwrap().into()
-    }
-
     /// Starts a command that goes on, its log in a file.
     fn start(&self, args: &[&str]) -> Daemon {
         let log = self.path().join(format!("{}.log", args[0]));

@@ -6,6 +6,12 @@
     reason = "a failed step of a test is a failed test"
 )]
 
+#[allow(
+    dead_code,
+    reason = "which helpers are unused differs between test binaries"
+)]
+#[path = "../support/home.rs"]
+mod home;
 mod hub;
 mod joining;
 mod life;

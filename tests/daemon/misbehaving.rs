@@ -21,7 +21,7 @@ use crate::wire::{Session, Who, frame, request};
 const CONTROL: Target = Target::On(StreamId::CONTROL);
 
 fn family() -> (Machine, Daemon, Machine) {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let server = hub.serve();
     let laptop = hub.admit("laptop");
     (hub, server, laptop)

@@ -23,7 +23,7 @@ fn untouched(server: &mut Daemon, laptop: &Machine, files: usize) {
 }
 
 fn family() -> (Machine, Daemon, Machine) {
-    let hub = Machine::founder();
+    let hub = Machine::founded();
     let server = hub.serve();
     let laptop = hub.admit("laptop");
     (hub, server, laptop)
@@ -115,7 +115,7 @@ fn those_who_connect_and_say_nothing_have_four_places_and_ten_seconds() {
 fn a_handshake_without_the_family_key_ends_in_silence_or_a_hint() {
     let (_hub, mut server, laptop) = family();
     let files = settled(&server);
-    let stranger = Machine::founder();
+    let stranger = Machine::founded();
     let other_psk = Psk::from_bytes([9; 32]);
     let current = true;
     let attempts = [
