@@ -5,6 +5,9 @@
 mod attaching;
 mod ending;
 mod kernel;
+mod late;
 mod pair;
 mod rig;
+#[path = "../session_support/mod.rs"]
+mod session_support;
 mod transfers;
