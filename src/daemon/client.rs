@@ -25,6 +25,7 @@ use super::control::message::NodeName;
 use super::control::{ControlListener, Side};
 use super::node::{self, Loaded};
 use super::state::StateDir;
+use super::system::raise_open_files;
 use super::{notify, signals};
 use crate::kernel::clock;
 use crate::kernel::vhci::Vhci;
@@ -55,6 +56,7 @@ struct Client {
 /// # Errors
 /// What kept it from starting or made it end.
 pub fn run(config: &ClientConfig) -> anyhow::Result<()> {
+    raise_open_files();
     tokio_uring::start(serve(config))
 }
 

@@ -78,6 +78,7 @@ impl Attached {
             live: !self.ended.get(),
             age: clock::mono().since(self.since).as_secs(),
             files: files.unwrap_or_default(),
+            waiting: None,
         }
     }
 }
