@@ -68,6 +68,8 @@ pub(crate) fn boots() -> Vec<Boot> {
         lifecycle(),
         kill(),
         refusal(),
+        gadget(),
+        usbtest(),
     ]
 }
 
@@ -164,6 +166,54 @@ fn refusal() -> Boot {
             pass("refusal::a_revoked_node", "revoked_node"),
             pass("refusal::a_node_of_another_family", "foreign_family"),
             pass("refusal::garbage_on_the_port", "garbage"),
+        ],
+    )
+}
+
+/// Devices that the guest's own gadget functions make on an emulated controller of the kernel.
+fn gadgets(name: &'static str, script: &'static str, cases: Vec<Case>) -> Boot {
+    Boot {
+        name,
+        script,
+        partner: None,
+        devices: &[],
+        images: &[],
+        cases,
+    }
+}
+
+fn gadget() -> Boot {
+    gadgets(
+        "gadget",
+        "gadget.sh",
+        vec![
+            pass("gadget::bytes_pass_both_ways_through_an_acm_port", "acm"),
+            pass("gadget::hid_reports_go_in_and_out", "hid"),
+            pass(
+                "gadget::a_disk_and_its_backing_file_have_one_hash",
+                "mass_storage",
+            ),
+            pass(
+                "gadget::the_three_functions_of_one_device_work_together",
+                "composite",
+            ),
+        ],
+    )
+}
+
+fn usbtest() -> Boot {
+    gadgets(
+        "usbtest",
+        "usbtest.sh",
+        vec![
+            pass(
+                "usbtest::every_case_that_passes_direct_passes_bridged_at_high_speed",
+                "high_speed",
+            ),
+            pass(
+                "usbtest::every_case_that_passes_direct_passes_bridged_at_super_speed",
+                "super_speed",
+            ),
         ],
     )
 }
