@@ -363,6 +363,8 @@ impl State {
             actual: moved,
             buffer,
             setup,
+            packets: Vec::new(),
+            start_frame: 0,
         });
         self.tell();
     }

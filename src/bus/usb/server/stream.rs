@@ -287,6 +287,7 @@ impl Stream {
             kind: order.kind,
             buffer,
             receive: order.receive,
+            packets: Vec::new(),
             short_not_ok: order.flags.short_not_ok,
             zero_packet: order.flags.zero_packet,
         };
