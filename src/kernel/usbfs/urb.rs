@@ -310,11 +310,9 @@ impl Urb {
     /// The kernel must just have given this URB back by a successful reaping ioctl, and must not
     /// have it any more.
     pub(super) unsafe fn finish(&mut self) -> Completion {
-        let raw = self.block.as_ptr();
         // SAFETY: `fill` initialised the block before submission, and by this function's contract
         // nobody writes to it now.
-        let (status, actual, start_frame) =
-            unsafe { ((*raw).status, (*raw).actual_length, (*raw).start_frame) };
+        let raw = unsafe { self.block.as_ptr().read() };
         let mut buffer = core::mem::take(&mut self.buffer);
         let mut packets = core::mem::take(&mut self.packets);
         for (index, packet) in packets.iter_mut().enumerate() {
@@ -323,36 +321,28 @@ impl Urb {
             packet.actual = raw.actual_length.min(packet.length);
             packet.status = raw.status.cast_signed();
         }
-        let actual = if !packets.is_empty() {
+        let length = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
+        let room = length(raw.buffer_length).saturating_sub(self.setup);
+        let mut actual = length(raw.actual_length).min(room);
+        if !packets.is_empty() {
+            actual = packets.iter().map(|packet| packet.actual as usize).sum();
             if self.incoming {
                 close_gaps(&mut buffer, &packets);
             }
-            packets.iter().map(|packet| packet.actual as usize).sum()
-        } else {
-            let room = if self.incoming {
-                buffer.capacity()
-            } else {
-                buffer.len()
-            };
-            let actual = usize::try_from(actual)
-                .unwrap_or(0)
-                .min(room.saturating_sub(self.setup));
-            if self.incoming {
-                // SAFETY: the first `setup` bytes were initialised by the submitter; the kernel
-                // copied `actual_length` received bytes behind them (copy_urb_data_to_user()), and
-                // the capacity is not exceeded.
-                unsafe { buffer.set_len(self.setup + actual) };
-            }
-            actual
-        };
+        } else if self.incoming {
+            // SAFETY: the first `setup` bytes were initialised by the submitter; the kernel copied
+            // `actual_length` received bytes behind them (copy_urb_data_to_user()), and no more
+            // than `buffer_length`, for which `fill` made room.
+            unsafe { buffer.set_len(self.setup + actual) };
+        }
         Completion {
             key: self.key,
-            status,
+            status: raw.status,
             actual,
             buffer,
             setup: self.setup,
             packets,
-            start_frame: u32::try_from(start_frame).unwrap_or(0),
+            start_frame: u32::try_from(raw.start_frame).unwrap_or(0),
         }
     }
 }

@@ -39,7 +39,7 @@ struct Begun {
 }
 
 /// Bytes that an endpoint of a high-speed device moves in one interval.
-fn capacity(endpoint: &Endpoint) -> u32 {
+fn capacity(endpoint: Endpoint) -> u32 {
     let size = u32::from(endpoint.max_packet & 0x07ff);
     size * (1 + u32::from(endpoint.max_packet >> 11 & 3))
 }
@@ -49,7 +49,7 @@ impl State {
     pub(super) fn check_packets(
         &mut self,
         transfer: &Transfer,
-        endpoint: &Endpoint,
+        endpoint: Endpoint,
     ) -> Result<(), Errno> {
         let longest = transfer.packets.iter().map(|packet| packet.length).max();
         let total: usize = transfer.packets.iter().map(|p| p.length as usize).sum();

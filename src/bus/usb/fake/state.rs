@@ -255,7 +255,7 @@ impl State {
             return Err(Errno::EINVAL);
         }
         if iso {
-            self.check_packets(transfer, &endpoint)?;
+            self.check_packets(transfer, endpoint)?;
         }
         Ok(())
     }
@@ -432,7 +432,8 @@ impl State {
             }
             (_, endpoint @ 0x80..) => Some(Outcome::received(self.count(endpoint, room))),
             (_, endpoint) => {
-                let whole = !transfer.buffer.is_empty() && transfer.buffer.len() % BULK_PACKET == 0;
+                let whole = !transfer.buffer.is_empty()
+                    && transfer.buffer.len().is_multiple_of(BULK_PACKET);
                 self.zero_packets += usize::from(transfer.zero_packet && whole);
                 let written = self.written.entry(endpoint).or_default();
                 written.extend_from_slice(&transfer.buffer);

@@ -181,7 +181,7 @@ fn isochronous<'a>(
 ) -> Result<Work<'a>, Refused> {
     let address = transfer.ep.to_u8();
     let endpoint = of_kind(held, address, TransferType::Isochronous)?;
-    let longest = iso::longest_packet(endpoint, held.speed());
+    let longest = iso::longest_packet(*endpoint, held.speed());
     if let Some(length) = transfer.packets.iter().find(|length| **length > longest) {
         return Err(Refused::bad(format!(
             "a packet of {length} bytes: endpoint 0x{address:02x} has at most {longest}"

@@ -59,7 +59,7 @@ pub(super) fn unmoved(transfer: &IsoTransfer, status: i32) -> Vec<u8> {
 /// The longest packet that an endpoint can have, by the rules of `usb_submit_urb()`
 /// (drivers/usb/core/urb.c); `speed` is in the kernel's numbering. From super speed on that depends
 /// on the companion descriptor, to which the kernel holds what passes here.
-pub(super) fn longest_packet(endpoint: &Endpoint, speed: u8) -> u32 {
+pub(super) fn longest_packet(endpoint: Endpoint, speed: u8) -> u32 {
     let size = u32::from(endpoint.max_packet & 0x07ff);
     match speed {
         0..=2 => size,
@@ -325,14 +325,11 @@ mod tests {
 
     #[test]
     fn packets_are_cut_into_parts_by_number_and_by_bytes() {
-        let parts = |packets: &[u32]| split(packets).collect::<Vec<_>>();
-        assert_eq!(parts(&[0; 128]), [0..128]);
-        assert_eq!(parts(&[8; 300]), [0..128, 128..256, 256..300]);
-        assert_eq!(parts(&[98_304; 5]), [0..2, 2..4, 4..5]);
-        assert_eq!(
-            parts(&[PART_BYTES, 1, u32::MAX, 0]),
-            [0..1, 1..2, 2..3, 3..4]
-        );
+        let parts = |packets: &[u32]| split(packets).map(|part| part.len()).collect::<Vec<_>>();
+        assert_eq!(parts(&[0; 128]), [128]);
+        assert_eq!(parts(&[8; 300]), [128, 128, 44]);
+        assert_eq!(parts(&[98_304; 5]), [2, 2, 1]);
+        assert_eq!(parts(&[PART_BYTES, 1, u32::MAX, 0]), [1, 1, 1, 1]);
     }
 
     #[test]
@@ -343,10 +340,10 @@ mod tests {
             max_packet,
             interval: 1,
         };
-        assert_eq!(longest_packet(&endpoint(0x03ff), 2), 1023);
-        assert_eq!(longest_packet(&endpoint(0x1400), 2), 1024);
-        assert_eq!(longest_packet(&endpoint(0x1400), 3), 3072);
-        assert_eq!(longest_packet(&endpoint(0x0400), 5), 49_152);
-        assert_eq!(longest_packet(&endpoint(0x0400), 6), MAX_ISO_PACKET_LEN);
+        assert_eq!(longest_packet(endpoint(0x03ff), 2), 1023);
+        assert_eq!(longest_packet(endpoint(0x1400), 2), 1024);
+        assert_eq!(longest_packet(endpoint(0x1400), 3), 3072);
+        assert_eq!(longest_packet(endpoint(0x0400), 5), 49_152);
+        assert_eq!(longest_packet(endpoint(0x0400), 6), MAX_ISO_PACKET_LEN);
     }
 }
