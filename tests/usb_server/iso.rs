@@ -165,6 +165,10 @@ async fn hold_up(
     let halt = bench.clear_halt(0x01);
     bench.until(|bench| bench.device.waiting_calls() == 1).await;
     let requests = requests(bench);
+    // Answered while the device is away, so the server half has everything before it.
+    let last = bench.bulk(0x02, 1, b"x");
+    bench.cancel(last);
+    assert_eq!(bench.transfer(last).await.0, -2);
     let start = Instant::now();
     bench.until(|_| start.elapsed() > time).await;
     bench.device.let_calls_go();
