@@ -3,7 +3,7 @@
 #![cfg(test)]
 
 #[path = "../fuzz/src/lib.rs"]
-mod fuzz;
+pub mod fuzz;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,7 +62,12 @@ fn try_many(name: &'static str, cases: u32) {
         bytes
     });
     let random = proptest::collection::vec(any::<u8>(), 0..300);
-    let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
+    // What breaks a target goes into the corpus instead.
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
     runner
         .run(&prop_oneof![damaged, random], |bytes| {
             target(&bytes);

@@ -148,7 +148,7 @@ impl Play {
         let gap = u32::from(bytes.u8() & 3);
         let mut offset = 0;
         let mut iso = Vec::new();
-        for _ in 0..bytes.u8() % 40 + 1 {
+        for _ in 0..=bytes.u8() % 40 {
             let length = u32::from(bytes.u8());
             iso.push(IsoDescriptor {
                 offset,

@@ -34,7 +34,6 @@ pub struct Kernel {
     /// Unlink commands and the URBs they name.
     unlinks: HashMap<u32, VecDeque<u32>>,
     unread: Vec<u8>,
-    answered: usize,
     /// Commands are nonsense too: an unlink may name a URB that comes later.
     lenient: bool,
 }
@@ -58,11 +57,6 @@ impl Kernel {
     pub fn unlinked(&mut self, unlink: Unlink) {
         let unlinks = self.unlinks.entry(unlink.seqnum).or_default();
         unlinks.push_back(unlink.target);
-    }
-
-    /// Messages that were answers.
-    pub const fn answered(&self) -> usize {
-        self.answered
     }
 
     /// URBs and unlinks that wait for an answer.
@@ -96,7 +90,6 @@ impl Kernel {
         let mut rest = unread.as_slice();
         while let Some(used) = self.message(rest) {
             rest = &rest[used..];
-            self.answered += 1;
         }
         self.unread = rest.to_vec();
     }

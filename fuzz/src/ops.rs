@@ -90,7 +90,7 @@ fn control(payload: &[u8]) {
         ControlTransfer::encode,
     );
     let Some(value) = value else { return };
-    assert!(value.len <= u32::from(u16::MAX) && value.data_len() <= value.len);
+    assert!(u16::try_from(value.len).is_ok() && value.data_len() <= value.len);
 }
 
 fn bulk(payload: &[u8]) {

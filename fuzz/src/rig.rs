@@ -161,6 +161,9 @@ pub struct Rig {
 
 impl Rig {
     /// A device with these descriptors, or none when they are unusable.
+    ///
+    /// # Panics
+    /// When there are no sockets.
     pub fn new(desc: &[u8], kernel: Kernel) -> Option<Self> {
         let (ours, socket) = UnixStream::pair().expect("a socket pair");
         socket.set_nonblocking(true).expect("a socket option");

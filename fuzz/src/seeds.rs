@@ -162,6 +162,44 @@ fn payload(kind: u8, encode: impl FnOnce(&mut Vec<u8>), data: &[u8]) -> Vec<u8> 
 
 fn requests() -> Vec<(&'static str, Vec<u8>)> {
     let (input, output) = (endpoint(0x81), endpoint(0x02));
+    let get = GetDescriptor {
+        kind: 3,
+        index: 1,
+        lang: 0x0409,
+        len: 255,
+    };
+    let configuration = SetConfiguration { configuration: 1 };
+    let interface = SetInterface {
+        interface: 1,
+        alternate: 1,
+    };
+    let halt = ClearHalt { ep: input };
+    let iso = |ep| IsoTransfer {
+        ep,
+        flags: TransferFlags::default(),
+        start_frame: None,
+        ttl_ms: 200,
+        packets: vec![3, 0, 2],
+    };
+    let mut seeds = transfers(input, output);
+    seeds.extend([
+        ("iso-read", payload(3, |out| iso(input).encode(out), &[])),
+        (
+            "iso-write",
+            payload(3, |out| iso(output).encode(out), b"abcde"),
+        ),
+        ("get-descriptor", payload(6, |out| get.encode(out), &[])),
+        (
+            "configuration",
+            payload(8, |out| configuration.encode(out), &[]),
+        ),
+        ("interface", payload(9, |out| interface.encode(out), &[])),
+        ("halt", payload(10, |out| halt.encode(out), &[])),
+    ]);
+    seeds
+}
+
+fn transfers(input: EndpointAddress, output: EndpointAddress) -> Vec<(&'static str, Vec<u8>)> {
     let flags = TransferFlags {
         short_not_ok: true,
         zero_packet: false,
@@ -185,25 +223,6 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
         len: 8,
         interval: 4,
     };
-    let iso = |ep| IsoTransfer {
-        ep,
-        flags: TransferFlags::default(),
-        start_frame: None,
-        ttl_ms: 200,
-        packets: vec![3, 0, 2],
-    };
-    let get = GetDescriptor {
-        kind: 3,
-        index: 1,
-        lang: 0x0409,
-        len: 255,
-    };
-    let configuration = SetConfiguration { configuration: 1 };
-    let interface = SetInterface {
-        interface: 1,
-        alternate: 1,
-    };
-    let halt = ClearHalt { ep: input };
     vec![
         ("control", payload(0, |out| control.encode(out), &[])),
         (
@@ -215,18 +234,6 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
             payload(1, |out| bulk(output, 4).encode(out), b"data"),
         ),
         ("interrupt", payload(2, |out| interrupt.encode(out), &[])),
-        ("iso-read", payload(3, |out| iso(input).encode(out), &[])),
-        (
-            "iso-write",
-            payload(3, |out| iso(output).encode(out), b"abcde"),
-        ),
-        ("get-descriptor", payload(6, |out| get.encode(out), &[])),
-        (
-            "configuration",
-            payload(8, |out| configuration.encode(out), &[]),
-        ),
-        ("interface", payload(9, |out| interface.encode(out), &[])),
-        ("halt", payload(10, |out| halt.encode(out), &[])),
     ]
 }
 
