@@ -145,8 +145,14 @@ fn active_settings(sysfs: &std::path::Path) -> Option<Vec<[u8; 5]>> {
     let bytes = fs::read(sysfs.join("descriptors")).ok()?;
     let active = fs::read_to_string(sysfs.join("bConfigurationValue")).ok()?;
     let active: u8 = active.trim().parse().ok()?;
-    let device = Descriptors::parse(&bytes).ok()?;
-    let settings = &device.configuration(active)?.settings;
+    settings(&bytes, active)
+}
+
+/// `[interface, alternate, class, subclass, protocol]` of every alternate setting of one
+/// configuration; `None` when the descriptors have no such configuration.
+pub fn settings(descriptors: &[u8], configuration: u8) -> Option<Vec<[u8; 5]>> {
+    let device = Descriptors::parse(descriptors).ok()?;
+    let settings = &device.configuration(configuration)?.settings;
     Some(
         settings
             .iter()
