@@ -12,4 +12,5 @@ mod rig;
 #[path = "../session_support/mod.rs"]
 mod session_support;
 mod sizes;
+mod streaming;
 mod transfers;
