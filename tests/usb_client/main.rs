@@ -5,6 +5,8 @@
 mod attaching;
 mod ending;
 mod kernel;
+mod machine;
+mod moving;
 mod pair;
 mod rig;
 mod transfers;

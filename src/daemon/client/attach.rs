@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::hub::Hub;
 use super::{Client, files};
-use crate::bus::usb::client::{self, AttachError, Attachment, Detacher};
+use crate::bus::usb::client::{self, AttachError, Attachment, Handle};
 use crate::bus::usb::op::{AttachRequest, AttachResponse, Mode as UseMode, Speed};
 use crate::daemon::admin::unresolved;
 use crate::daemon::control::Conversation;
@@ -40,19 +40,23 @@ pub(super) struct Attached {
     pub(super) node: NodeName,
     pub(super) device: String,
     pub(super) name: String,
-    pub(super) port: PortId,
     pub(super) speed: Speed,
     since: Mono,
-    detacher: Detacher,
+    handle: Handle,
     ended: Cell<bool>,
     end: Notify,
     why: RefCell<Option<String>>,
 }
 
 impl Attached {
+    /// The port it is on now.
+    pub(super) fn port(&self) -> PortId {
+        self.handle.port()
+    }
+
     /// Starts giving it back.
     pub(super) fn detach(&self) {
-        self.detacher.detach();
+        self.handle.detach();
     }
 
     /// Waits until it is gone.
@@ -68,12 +72,12 @@ impl Attached {
 
     /// The device for people, with the files that it has now.
     pub(super) fn info(&self, vhci: &Vhci) -> AttachedDevice {
-        let files = sysfs(vhci, self.port).map(|device| files::below(&device));
+        let files = sysfs(vhci, self.port()).map(|device| files::below(&device));
         AttachedDevice {
             node: self.node.clone(),
             device: self.device.clone(),
             name: self.name.clone(),
-            port: self.port.0,
+            port: self.port().0,
             speed: self.speed.to_string(),
             live: !self.ended.get(),
             age: clock::mono().since(self.since).as_secs(),
@@ -145,10 +149,9 @@ impl Client {
             node,
             device: brief.dev,
             name: brief.name,
-            port: attachment.port(),
             speed,
             since: clock::mono(),
-            detacher: attachment.detacher(),
+            handle: attachment.handle(),
             ended: Cell::new(false),
             end: Notify::new(),
             why: RefCell::default(),
@@ -162,7 +165,7 @@ impl Client {
     async fn settle(&self, attached: &Attached) -> Result<(), ControlError> {
         let bound = async {
             loop {
-                let device = sysfs(&self.vhci, attached.port);
+                let device = sysfs(&self.vhci, attached.port());
                 if device.is_some_and(|device| has_driver(&device)) {
                     return;
                 }
@@ -201,7 +204,7 @@ async fn watch(client: Rc<Client>, attached: Rc<Attached>, attachment: Attachmen
     let end = attachment.ended().await;
     let reason: &dyn std::error::Error = &end;
     let (node, device) = (&attached.node.name, &attached.device);
-    tracing::info!(node, device, port = %attached.port, reason, "device is no longer attached");
+    tracing::info!(node, device, port = %attached.port(), reason, "device is no longer attached");
     *attached.why.borrow_mut() = Some(end.to_string());
     attached.ended.set(true);
     attached.end.notify_waiters();

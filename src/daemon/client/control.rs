@@ -95,7 +95,7 @@ impl Client {
     fn remote_device(&self, node: &str, brief: Brief) -> RemoteDevice {
         let port = self
             .find_attached(node, &brief.dev)
-            .map(|attached| attached.port.0);
+            .map(|attached| attached.port().0);
         let state = match State::from_u8(brief.state) {
             State::InUse if port.is_some() => DeviceState::Attached,
             State::Free => DeviceState::Free,
@@ -167,7 +167,7 @@ impl Client {
             DetachTarget::All => Ok(attached.clone()),
             DetachTarget::Port(port) => attached
                 .iter()
-                .find(|device| device.port.0 == *port)
+                .find(|device| device.port().0 == *port)
                 .map(|device| vec![Rc::clone(device)])
                 .ok_or_else(|| {
                     ControlError::not_found(format!("nothing of ours is attached to port {port}"))

@@ -33,8 +33,6 @@ const RETRY: Duration = Duration::from_millis(10);
 const MAX_WAITING: (usize, usize) = (16 << 20, 4096);
 /// Unlinks that came before their URB.
 const MAX_EARLY: usize = 1024;
-/// The kernel compares sequence numbers with mixed signs and loses URBs from 2^31 on.
-const SEQNUM_WARNING: u32 = 0x7000_0000;
 
 /// Why no further URB can be served.
 #[derive(Debug)]
@@ -112,7 +110,6 @@ pub(super) struct Urbs {
 #[derive(Debug, Default)]
 struct Warned {
     isochronous: bool,
-    seqnum: bool,
 }
 
 impl Urbs {
@@ -199,6 +196,11 @@ impl Urbs {
         self.send_waiting()
     }
 
+    /// True when the server owes nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.requests.is_empty()
+    }
+
     /// Asks the server to give up everything outstanding.
     pub(super) fn cancel_all(&mut self) {
         for waiting in &mut self.waiting {
@@ -221,7 +223,6 @@ impl Urbs {
             return Err(Fatal::Kernel(KernelFault::DuplicateSeqnum(submit.seqnum)));
         }
         self.newest = Some(submit.seqnum);
-        self.warn_of_seqnum(submit.seqnum);
         if let Some(unlink) = self.early.remove(&submit.seqnum) {
             self.unlinked(unlink, -libc::ECONNRESET);
             return Ok(());
@@ -520,17 +521,6 @@ impl Urbs {
         let data = 0..descriptors.len();
         self.messages
             .push(Message::with_data(ret, descriptors, data));
-    }
-
-    fn warn_of_seqnum(&mut self, seqnum: u32) {
-        if seqnum >= SEQNUM_WARNING && !self.warned.seqnum {
-            self.warned.seqnum = true;
-            tracing::warn!(
-                seqnum,
-                "this port's hub nears the end of the kernel's sequence numbers: \
-                 detach and attach again at a quiet moment"
-            );
-        }
     }
 }
 
