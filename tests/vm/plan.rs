@@ -10,6 +10,8 @@ pub(crate) struct Boot {
     pub partner: Option<&'static str>,
     /// More arguments for QEMU; `{dir}` is a directory for sockets and images.
     pub devices: &'static [&'static str],
+    /// More options for `scripts/lab`, word by word; `{dir}` is the same directory.
+    pub options: &'static [&'static str],
     /// Sparse disk images made in `{dir}` before the boot: file name and size in bytes.
     pub images: &'static [(&'static str, u64)],
     pub cases: Vec<Case>,
@@ -77,6 +79,7 @@ fn bridge(name: &'static str, script: &'static str, cases: Vec<Case>) -> Boot {
         script,
         partner: None,
         devices: USB_DEVICES,
+        options: &[],
         images: USB_IMAGES,
         cases,
     }
@@ -162,6 +165,7 @@ fn two_guests() -> Boot {
         script: "pair_hub.sh",
         partner: Some("pair_laptop.sh"),
         devices: STICK_ONLY,
+        options: &[],
         images: USB_IMAGES,
         cases: vec![
             pass("pair::two_guests_reach_each_other", "ping"),
@@ -184,6 +188,7 @@ fn lab() -> Boot {
         script: "lab.sh",
         partner: None,
         devices: USB_DEVICES,
+        options: &[],
         images: USB_IMAGES,
         cases: vec![
             pass("lab::the_stock_kernels_modules_load", "modules"),
@@ -204,6 +209,7 @@ fn misbehaving() -> Boot {
         script: "detector.sh",
         partner: None,
         devices: &[],
+        options: &[],
         images: &[],
         cases: vec![
             fails(
@@ -242,6 +248,7 @@ fn panicking() -> Boot {
         script: "detector.sh",
         partner: None,
         devices: &[],
+        options: &[],
         images: &[],
         cases: vec![Case {
             name: "detector::a_guest_that_panics_is_noticed",
