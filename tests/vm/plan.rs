@@ -69,6 +69,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         hid(),
         lifecycle(),
         refusal(),
+        audio(),
     ]
 }
 
@@ -157,6 +158,40 @@ fn refusal() -> Boot {
             pass("refusal::garbage_on_the_port", "garbage"),
         ],
     )
+}
+
+/// The speaker takes all that comes: with QEMU's own small buffer it would drop what comes early.
+const SOUND_DEVICES: &[&str] = &[
+    "-device qemu-xhci,id=xhci,p2=8,p3=8",
+    "-audiodev wav,id=wav,path={dir}/speaker.wav,out.mixing-engine=off,out.fixed-settings=off",
+    "-device usb-audio,bus=xhci.0,audiodev=wav,buffer=1920000,serial=LABSPEAKER1",
+];
+
+fn audio() -> Boot {
+    Boot {
+        name: "audio",
+        script: "audio.sh",
+        partner: None,
+        devices: SOUND_DEVICES,
+        options: &[
+            "--virtual-time",
+            "--share",
+            "{dir}",
+            "--env",
+            "LAB_SCRATCH={dir}",
+        ],
+        images: &[],
+        cases: vec![
+            pass("lab::a_missing_frame_of_sound_is_found", "a_missing_frame"),
+            pass("lab::a_speaker_gets_what_is_played", "played_locally"),
+            pass("lab::a_microphone_is_recorded_whole", "recorded_locally"),
+            pass(
+                "usb_audio::what_is_played_arrives_sample_by_sample",
+                "played",
+            ),
+            pass("usb_audio::a_minute_is_recorded_without_a_gap", "recorded"),
+        ],
+    }
 }
 
 fn two_guests() -> Boot {
