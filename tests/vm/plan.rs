@@ -70,6 +70,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         lifecycle(),
         refusal(),
         audio(),
+        many(),
     ]
 }
 
@@ -190,6 +191,65 @@ fn audio() -> Boot {
                 "played",
             ),
             pass("usb_audio::a_minute_is_recorded_without_a_gap", "recorded"),
+        ],
+    }
+}
+
+/// Sixteen: sticks at super speed, adapters at full speed, tablets at high speed.
+const MANY_DEVICES: &[&str] = &[
+    "-device qemu-xhci,id=xhci,p2=15,p3=15",
+    "-drive if=none,id=s1,format=raw,file={dir}/s1.img",
+    "-device usb-storage,bus=xhci.0,drive=s1,serial=MANYDISK1",
+    "-drive if=none,id=s2,format=raw,file={dir}/s2.img",
+    "-device usb-storage,bus=xhci.0,drive=s2,serial=MANYDISK2",
+    "-drive if=none,id=s3,format=raw,file={dir}/s3.img",
+    "-device usb-storage,bus=xhci.0,drive=s3,serial=MANYDISK3",
+    "-drive if=none,id=s4,format=raw,file={dir}/s4.img",
+    "-device usb-storage,bus=xhci.0,drive=s4,serial=MANYDISK4",
+    "-drive if=none,id=s5,format=raw,file={dir}/s5.img",
+    "-device usb-storage,bus=xhci.0,drive=s5,serial=MANYDISK5",
+    "-drive if=none,id=s6,format=raw,file={dir}/s6.img",
+    "-device usb-storage,bus=xhci.0,drive=s6,serial=MANYDISK6",
+    "-chardev socket,id=c1,path={dir}/c1,server=on,wait=off -chardev socket,id=f1,path={dir}/c1",
+    "-device usb-serial,bus=xhci.0,chardev=c1,serial=MANYTTY1",
+    "-device virtserialport,bus=labserial.0,chardev=f1,name=lab.far1",
+    "-chardev socket,id=c2,path={dir}/c2,server=on,wait=off -chardev socket,id=f2,path={dir}/c2",
+    "-device usb-serial,bus=xhci.0,chardev=c2,serial=MANYTTY2",
+    "-device virtserialport,bus=labserial.0,chardev=f2,name=lab.far2",
+    "-chardev socket,id=c3,path={dir}/c3,server=on,wait=off -chardev socket,id=f3,path={dir}/c3",
+    "-device usb-serial,bus=xhci.0,chardev=c3,serial=MANYTTY3",
+    "-device virtserialport,bus=labserial.0,chardev=f3,name=lab.far3",
+    "-chardev socket,id=c4,path={dir}/c4,server=on,wait=off -chardev socket,id=f4,path={dir}/c4",
+    "-device usb-serial,bus=xhci.0,chardev=c4,serial=MANYTTY4",
+    "-device virtserialport,bus=labserial.0,chardev=f4,name=lab.far4",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET1",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET2",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET3",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET4",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET5",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET6",
+];
+
+const MANY_IMAGES: &[(&str, u64)] = &[
+    ("s1.img", MIB),
+    ("s2.img", MIB),
+    ("s3.img", MIB),
+    ("s4.img", MIB),
+    ("s5.img", MIB),
+    ("s6.img", MIB),
+];
+
+fn many() -> Boot {
+    Boot {
+        name: "many",
+        script: "many.sh",
+        partner: None,
+        devices: MANY_DEVICES,
+        options: &[],
+        images: MANY_IMAGES,
+        cases: vec![
+            pass("many::sixteen_devices_are_used_at_once", "sixteen"),
+            pass("many::two_hundred_cycles_leave_nothing_behind", "cycles"),
         ],
     }
 }
