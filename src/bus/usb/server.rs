@@ -3,8 +3,10 @@
 
 mod check;
 mod held;
+mod iso;
 mod outstanding;
 mod reply;
+mod spare;
 mod stream;
 
 use std::io;
@@ -171,6 +173,16 @@ async fn attach(host: &dyn UsbHost, grant: Grant) -> Result<(Stream, AttachRespo
 fn cannot_open(error: &io::Error) -> Refused {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT | Errno::ENODEV) => Refused::gone(),
+        Some(errno @ Errno::EMFILE) => Refused::io(
+            "cannot open the device: the owner's daemon has too many open files; \
+            raise LimitNOFILE= of its service or ulimit -n",
+            errno,
+        ),
+        Some(errno @ Errno::ENFILE) => Refused::io(
+            "cannot open the device: the owner's machine has too many open files; \
+            raise them with sysctl fs.file-max=",
+            errno,
+        ),
         Some(errno) => Refused::io("cannot open the device", errno),
         None => Refused::new(Status::InternalError, sub::INTERNAL, error.to_string()),
     }
