@@ -160,12 +160,29 @@ case_disk() {
     detach $HIGH_SPEED_DISK_ID $DISK uas
 }
 
+# QEMU's disk has no bulk-only setting. Linux uses it at high speed; at super speed its driver wants
+# streams (drivers/usb/storage/uas-detect.h), which vhci-hcd does not have.
 LIMIT_refused_disk=120
 case_refused_disk() {
     bridge_up
     share $SUPER_SPEED_DISK_ID
-    laptop attach "hub/$SUPER_SPEED_DISK_ID" || echo "ended with $?"
-    lsusb -t
+    if laptop attach "hub/$SUPER_SPEED_DISK_ID" >"$CASE_DIR/attach.log" 2>&1; then
+        fail "the disk was attached"
+    fi
+    must "the reason" grep -q 'at super speed needs streams, and vhci-hcd has none' \
+        "$CASE_DIR/attach.log"
+    # shellcheck disable=SC2086
+    must_come 30 "the disk at its owner" super_speed_disk_home
+    # shellcheck disable=SC2086
+    if remote_usb $DISK; then fail "the refused disk is there"; fi
+    probed
+}
+
+super_speed_disk_home() {
+    local entry
+    for entry in /sys/bus/usb/devices/2-*; do
+        [[ $(cat "$entry/serial" 2>/dev/null) == LABUAS3 ]] && has_driver "$entry" uas
+    done
 }
 
 # --- security key -------------------------------------------------------------------------------

@@ -51,14 +51,22 @@ const USB_DEVICES: &[&str] = &[
 /// One of each class that is no everyday one. What a program fetches is this project's documents.
 const CLASS_DEVICES: &[&str] = &[
     "-device qemu-xhci,id=xhci,p2=8,p3=4",
-    concat!("-netdev user,id=slirp,tftp=", env!("CARGO_MANIFEST_DIR"), "/docs"),
+    concat!(
+        "-netdev user,id=slirp,tftp=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs"
+    ),
     "-device usb-net,bus=xhci.0,netdev=slirp,serial=LABNET1",
     "-chardev socket,id=slot,path={dir}/card,server=on,wait=off",
     "-chardev socket,id=card,path={dir}/card",
     "-device usb-ccid,id=reader,bus=xhci.0,serial=LABCCID1",
     "-device ccid-card-passthru,bus=reader.0,chardev=slot",
     "-device virtserialport,bus=labserial.0,chardev=card,name=lab.card",
-    concat!("-device usb-mtp,bus=xhci.0,serial=LABMTP1,rootdir=", env!("CARGO_MANIFEST_DIR"), "/docs"),
+    concat!(
+        "-device usb-mtp,bus=xhci.0,serial=LABMTP1,rootdir=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs"
+    ),
     // Ports above p3 are no USB 3 ones.
     "-drive if=none,id=high,format=raw,file={dir}/high.img",
     "-device usb-uas,id=high-uas,bus=xhci.0,port=5,serial=LABUAS2",
@@ -90,6 +98,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         lifecycle(),
         refusal(),
         classes(),
+        identity(),
     ]
 }
 
@@ -198,6 +207,25 @@ fn classes() -> Boot {
             pass("classes::a_security_key_registers_and_signs", "key"),
         ],
     }
+}
+
+fn identity() -> Boot {
+    bridge(
+        "identity",
+        "identity.sh",
+        vec![
+            pass("identity::lsusb_says_the_same_on_both_sides", "descriptors"),
+            pass("identity::a_disks_transfers_are_the_same", "disk_trace"),
+            pass(
+                "identity::a_keyboards_transfers_are_the_same",
+                "keyboard_trace",
+            ),
+            pass(
+                "identity::a_serial_adapters_transfers_are_the_same",
+                "serial_trace",
+            ),
+        ],
+    )
 }
 
 fn two_guests() -> Boot {
