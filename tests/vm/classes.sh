@@ -2,6 +2,7 @@
 # One program for each class of device, which uses the hub's device for its purpose on the laptop.
 source "${BASH_SOURCE[0]%/*}/lib.sh"
 source "${BASH_SOURCE[0]%/*}/bridge.sh"
+source "${BASH_SOURCE[0]%/*}/configfs.sh"
 
 NETWORK='0525 a4a2'
 READER='08e6 4433'
@@ -23,6 +24,7 @@ SHARED_FILES=$LAB_REPO/docs
 prepare() {
     modprobe vhci-hcd
     modprobe usbmon
+    configfs_up 1
     make_namespaces
 }
 
@@ -172,52 +174,31 @@ case_refused_disk() {
     must "the reason" grep -q 'at super speed needs streams, and vhci-hcd has none' \
         "$CASE_DIR/attach.log"
     # shellcheck disable=SC2086
-    must_come 30 "the disk at its owner" super_speed_disk_home
-    # shellcheck disable=SC2086
-    if remote_usb $DISK; then fail "the refused disk is there"; fi
+    must_come 30 "the disk's driver at its owner" has_driver "$(by_serial /pci LABUAS3)" uas
+    if by_serial /vhci_hcd LABUAS3; then fail "the refused disk is there"; fi
     probed
-}
-
-super_speed_disk_home() {
-    local entry
-    for entry in /sys/bus/usb/devices/2-*; do
-        [[ $(cat "$entry/serial" 2>/dev/null) == LABUAS3 ]] && has_driver "$entry" uas
-    done
 }
 
 # --- security key -------------------------------------------------------------------------------
 
-# A full-speed HID gadget with the report descriptor of FIDO CTAP 2.1, 11.2.8.
-make_key() {
-    local gadget=/sys/kernel/config/usb_gadget/key
-    modprobe dummy_hcd
-    modprobe libcomposite
-    mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
-    mkdir "$gadget" "$gadget/strings/0x409" "$gadget/configs/c.1" "$gadget/functions/hid.key"
-    echo 0x1050 >"$gadget/idVendor"
-    echo 0x0120 >"$gadget/idProduct"
-    echo LABU2F1 >"$gadget/strings/0x409/serialnumber"
-    echo "Security key" >"$gadget/strings/0x409/product"
-    echo 64 >"$gadget/functions/hid.key/report_length"
+# A HID gadget with the report descriptor of FIDO CTAP 2.1, 11.2.8.
+plug_key() {
+    # shellcheck disable=SC2086 # vendor and product are two words
+    make_gadget LABU2F1 $KEY
+    echo "Security key" >"$GADGETS/LABU2F1/strings/0x409/product"
+    add_function LABU2F1 hid.0
+    echo 64 >"$function/report_length"
     printf '%b' '\x06\xd0\xf1\x09\x01\xa1\x01\x09\x20\x15\x00\x26\xff\x00\x75\x08\x95\x40\x81\x02' \
-        '\x09\x21\x15\x00\x26\xff\x00\x75\x08\x95\x40\x91\x02\xc0' \
-        >"$gadget/functions/hid.key/report_desc"
-    ln -s "$gadget/functions/hid.key" "$gadget/configs/c.1/"
-    ls /sys/class/udc
-    echo dummy_udc.0 >"$gadget/UDC"
+        '\x09\x21\x15\x00\x26\xff\x00\x75\x08\x95\x40\x91\x02\xc0' >"$function/report_desc"
+    link_functions LABU2F1
+    plug LABU2F1 0
     must_come 20 "the gadget's node" test -c /dev/hidg0
-    must_come 20 "the key at the hub" key_plugged
-}
-
-key_plugged() {
-    # shellcheck disable=SC2086
-    usb_in /dummy_hcd $KEY
 }
 
 LIMIT_key=120
 case_key() {
-    local node
-    make_key
+    local node function
+    plug_key
     mkdir "$CASE_DIR/key"
     start key python3 "$LAB_REPO/tests/vm/u2f_key.py" /dev/hidg0 "$CASE_DIR/key"
     bridge_up
@@ -229,7 +210,7 @@ case_key() {
     # shellcheck disable=SC2086
     node=$(remote_node $KEY hidraw)
     must_come 20 "the key" grep -q ready "$CASE_DIR/key.log"
-    watch_bus hubbus /sys/bus/usb/devices/usb19
+    watch_bus hubbus $(by_serial /dummy_hcd LABU2F1)
     watch_bus clibus /sys/bus/usb/devices/usb3
     fido2-token -L >"$CASE_DIR/tokens.log"
     must "the key in the list" grep -q "^$node: vendor=0x1050, product=0x0120" "$CASE_DIR/tokens.log"

@@ -9,20 +9,6 @@ prepare() {
     make_namespaces
 }
 
-# by_serial PATH-PART SERIAL: the device at its owner (/pci) or as vhci made it (/vhci_hcd)
-by_serial() {
-    local entry path
-    for entry in /sys/bus/usb/devices/*/serial; do
-        [[ $(<"$entry") == "$2" ]] || continue
-        path=$(dirname "$(realpath "$entry")")
-        if [[ $path == *"$1"* ]]; then
-            echo "$path"
-            return 0
-        fi
-    done
-    return 1
-}
-
 # describe SYSFS-DIRECTORY: all that lsusb can say, without the numbers of bus and device
 describe() {
     lsusb -v -s "$(<"$1/busnum"):$(<"$1/devnum")" 2>&1 | sed -E 's/^Bus [0-9]+ Device [0-9]+: //'
