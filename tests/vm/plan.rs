@@ -50,6 +50,36 @@ const USB_DEVICES: &[&str] = &[
     "-device usb-tablet,bus=xhci.0,serial=LABTABLET1",
 ];
 
+/// One of each class that is no everyday one. What a program fetches is this project's documents.
+const CLASS_DEVICES: &[&str] = &[
+    "-device qemu-xhci,id=xhci,p2=8,p3=4",
+    concat!(
+        "-netdev user,id=slirp,tftp=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs"
+    ),
+    "-device usb-net,bus=xhci.0,netdev=slirp,serial=LABNET1",
+    "-chardev socket,id=slot,path={dir}/card,server=on,wait=off",
+    "-chardev socket,id=card,path={dir}/card",
+    "-device usb-ccid,id=reader,bus=xhci.0,serial=LABCCID1",
+    "-device ccid-card-passthru,bus=reader.0,chardev=slot",
+    "-device virtserialport,bus=labserial.0,chardev=card,name=lab.card",
+    concat!(
+        "-device usb-mtp,bus=xhci.0,serial=LABMTP1,rootdir=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs"
+    ),
+    // Ports above p3 are no USB 3 ones.
+    "-drive if=none,id=high,format=raw,file={dir}/high.img",
+    "-device usb-uas,id=high-uas,bus=xhci.0,port=5,serial=LABUAS2",
+    "-device scsi-hd,bus=high-uas.0,drive=high",
+    "-drive if=none,id=super,format=raw,file={dir}/super.img",
+    "-device usb-uas,id=super-uas,bus=xhci.0,port=4,serial=LABUAS3",
+    "-device scsi-hd,bus=super-uas.0,drive=super",
+];
+
+const CLASS_IMAGES: &[(&str, u64)] = &[("high.img", 64 * MIB), ("super.img", 64 * MIB)];
+
 const STICK_ONLY: &[&str] = &[
     "-device qemu-xhci,id=xhci",
     "-drive if=none,id=stick,format=raw,file={dir}/stick.img",
@@ -70,6 +100,8 @@ pub(crate) fn boots() -> Vec<Boot> {
         lifecycle(),
         kill(),
         refusal(),
+        classes(),
+        identity(),
         gadget(),
         usbtest(),
         audio(),
@@ -171,6 +203,47 @@ fn refusal() -> Boot {
             pass("refusal::a_revoked_node", "revoked_node"),
             pass("refusal::a_node_of_another_family", "foreign_family"),
             pass("refusal::garbage_on_the_port", "garbage"),
+        ],
+    )
+}
+
+fn classes() -> Boot {
+    Boot {
+        name: "classes",
+        script: "classes.sh",
+        partner: None,
+        devices: CLASS_DEVICES,
+        options: &[],
+        images: CLASS_IMAGES,
+        cases: vec![
+            pass("classes::a_network_adapter_reaches_a_gateway", "network"),
+            pass("classes::a_card_in_a_reader_is_read", "card"),
+            pass("classes::a_file_comes_from_a_media_player", "player"),
+            pass("classes::a_uas_disk_works_at_high_speed", "disk"),
+            pass(
+                "classes::a_uas_disk_at_super_speed_is_refused_with_the_reason",
+                "refused_disk",
+            ),
+            pass("classes::a_security_key_registers_and_signs", "key"),
+        ],
+    }
+}
+
+fn identity() -> Boot {
+    bridge(
+        "identity",
+        "identity.sh",
+        vec![
+            pass("identity::lsusb_says_the_same_on_both_sides", "descriptors"),
+            pass("identity::a_disks_transfers_are_the_same", "disk_trace"),
+            pass(
+                "identity::a_keyboards_transfers_are_the_same",
+                "keyboard_trace",
+            ),
+            pass(
+                "identity::a_serial_adapters_transfers_are_the_same",
+                "serial_trace",
+            ),
         ],
     )
 }

@@ -155,7 +155,7 @@ impl Client {
             Ok(attachment) => attachment,
             Err(error) => {
                 outlet.reset(Status::Ok);
-                return Err(attach_error(&error));
+                return Err(attach_error(&error, target.name()));
             }
         };
         let attached = Rc::new(Attached {
@@ -460,9 +460,13 @@ fn call_error(error: &CallError, node: &NodeName, thing: &str) -> ControlError {
     }
 }
 
-fn attach_error(error: &AttachError) -> ControlError {
+fn attach_error(error: &AttachError, device: &str) -> ControlError {
     match error {
         AttachError::Vhci(error) => vhci_error(error),
+        AttachError::Streams => {
+            ControlError::refused(format!("no driver on this machine can use {device}"))
+                .because(error.to_string())
+        }
         AttachError::Speed(_) | AttachError::Descriptors(_) | AttachError::Socket(_) => {
             ControlError::failed(error.to_string())
         }
