@@ -7,6 +7,8 @@ mod ending;
 mod isochronous;
 mod kernel;
 mod late;
+mod machine;
+mod moving;
 mod pair;
 mod rig;
 #[path = "../session_support/mod.rs"]

@@ -265,7 +265,7 @@ fn detaching_gives_the_device_back_to_its_drivers() {
         pair.kernel.write(2, 2, b"something").await;
         pair.kernel.expect(2, 0, &[]).await;
         assert_eq!(pair.device.claimed(), [0, 1]);
-        pair.attachment.detacher().detach();
+        pair.attachment.handle().detach();
         assert!(matches!(pair.attachment.ended().await, Ended::Detached));
         assert_eq!(pair.server.await.expect("a task's end"), End::Detached);
         assert_eq!(pair.device.driven(), [0, 1]);
