@@ -147,6 +147,11 @@ async fn attach(host: &dyn UsbHost, grant: Grant) -> Result<(Stream, AttachRespo
 fn cannot_open(error: &io::Error) -> Refused {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT | Errno::ENODEV) => Refused::gone(),
+        Some(errno @ (Errno::EMFILE | Errno::ENFILE)) => Refused::io(
+            "the server has no descriptor left, raise its limit of open files (LimitNOFILE= of \
+             its service)",
+            errno,
+        ),
         Some(errno) => Refused::io("cannot open the device", errno),
         None => Refused::new(Status::InternalError, sub::INTERNAL, error.to_string()),
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use tokio::sync::Notify;
 
 use super::follow::is_unplugging;
@@ -460,7 +461,16 @@ fn call_error(error: &CallError, node: &NodeName, thing: &str) -> ControlError {
 fn attach_error(error: &AttachError) -> ControlError {
     match error {
         AttachError::Vhci(error) => vhci_error(error),
-        AttachError::Speed(_) | AttachError::Descriptors(_) | AttachError::Socket(_) => {
+        AttachError::Socket(cause) => {
+            let error = ControlError::failed(error.to_string()).because(cause.to_string());
+            match cause.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EMFILE) => {
+                    error.mend("raise its limit of open files: LimitNOFILE= of its service")
+                }
+                Some(_) | None => error,
+            }
+        }
+        AttachError::Speed(_) | AttachError::Descriptors(_) => {
             ControlError::failed(error.to_string())
         }
     }
