@@ -54,6 +54,16 @@ const STICK_ONLY: &[&str] = &[
     "-device usb-storage,bus=xhci.0,drive=stick,serial=LABSTICK1",
 ];
 
+/// A stick that QEMU can unplug and keeps the image of, at a port that knows no super speed: there a
+/// full-speed adapter takes its place under the same name.
+const UNPLUGGABLE: &[&str] = &[
+    "-device qemu-xhci,id=xhci,p2=4,p3=1",
+    "-blockdev driver=file,node-name=image,filename={dir}/stick.img",
+    "-blockdev driver=raw,node-name=stick,file=image",
+    "-device usb-storage,id=stick,bus=xhci.0,port=2,drive=stick,serial=LABSTICK1",
+    "-chardev null,id=nowhere",
+];
+
 const USB_IMAGES: &[(&str, u64)] = &[("stick.img", 64 * MIB)];
 
 pub(crate) fn boots() -> Vec<Boot> {
@@ -67,6 +77,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         hid(),
         lifecycle(),
         kill(),
+        unplug(),
         refusal(),
     ]
 }
@@ -152,6 +163,27 @@ fn kill() -> Boot {
             pass("kill::a_client_killed_25_times_at_random_moments", "client"),
         ],
     )
+}
+
+fn unplug() -> Boot {
+    Boot {
+        name: "unplug",
+        script: "unplug.sh",
+        partner: None,
+        devices: UNPLUGGABLE,
+        images: USB_IMAGES,
+        cases: vec![
+            pass(
+                "unplug::a_device_unplugged_while_it_is_read_comes_back_whole",
+                "under_way",
+            ),
+            pass("unplug::five_detaches_while_it_is_read", "detached"),
+            pass(
+                "unplug::another_device_at_the_port_takes_its_place",
+                "another_one",
+            ),
+        ],
+    }
 }
 
 fn refusal() -> Boot {
