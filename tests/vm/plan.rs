@@ -54,10 +54,9 @@ const STICK_ONLY: &[&str] = &[
     "-device usb-storage,bus=xhci.0,drive=stick,serial=LABSTICK1",
 ];
 
-/// A stick that QEMU can unplug and keeps the image of, at a port that knows no super speed: there a
-/// full-speed adapter takes its place under the same name.
+/// A stick that QEMU can unplug and keeps the image of.
 const UNPLUGGABLE: &[&str] = &[
-    "-device qemu-xhci,id=xhci,p2=4,p3=1",
+    "-device qemu-xhci,id=xhci,p2=4,p3=4",
     "-blockdev driver=file,node-name=image,filename={dir}/stick.img",
     "-blockdev driver=raw,node-name=stick,file=image",
     "-device usb-storage,id=stick,bus=xhci.0,port=2,drive=stick,serial=LABSTICK1",

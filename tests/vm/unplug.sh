@@ -111,6 +111,7 @@ waiting() { laptop status --json | jq -e '.client.attached | any(.waiting != nul
 
 attached_ids() { laptop status --json | jq -r '[.client.attached[] | .device] | join(" ")'; }
 
+# The stick runs at super speed and the adapter at full speed: at two ports of one socket.
 LIMIT_another_one=150
 case_another_one() {
     local port disk

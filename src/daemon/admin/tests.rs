@@ -25,6 +25,7 @@ fn found(id: &str, name: &str, hazard: Option<(&str, bool)>) -> Found {
     Found {
         id: id.parse().unwrap(),
         port: None,
+        peer: None,
         name: name.to_owned(),
         hazard,
     }
