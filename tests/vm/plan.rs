@@ -68,6 +68,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         serial(),
         hid(),
         lifecycle(),
+        kill(),
         refusal(),
         audio(),
         many(),
@@ -143,6 +144,17 @@ fn lifecycle() -> Boot {
                 "lifecycle::a_killed_server_leaves_the_device_usable",
                 "server_killed",
             ),
+        ],
+    )
+}
+
+fn kill() -> Boot {
+    bridge(
+        "kill",
+        "kill.sh",
+        vec![
+            pass("kill::a_server_killed_25_times_at_random_moments", "server"),
+            pass("kill::a_client_killed_25_times_at_random_moments", "client"),
         ],
     )
 }

@@ -4,6 +4,7 @@
 mod check;
 mod held;
 mod iso;
+mod mend;
 mod outstanding;
 mod reply;
 mod spare;
@@ -16,7 +17,6 @@ use nix::errno::Errno;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::info;
 
-use super::descriptor::{Configuration, Descriptors};
 use super::enumerate::{Location, UsbDeviceInfo};
 use super::hardware::UsbHost;
 use super::hostuse::{self, Roots};
@@ -24,6 +24,7 @@ use super::op::{AttachRequest, AttachResponse, DeviceEntry, Speed};
 use crate::bus::{Inbound, Outlet};
 use crate::wire::status::{Status, sub};
 
+pub use mend::{mend, reconnect};
 pub use reply::Refused;
 
 use held::{Claimed, Held};
@@ -114,31 +115,6 @@ pub async fn serve(
             refuse(&*outlet, corr, refused)
         }
     }
-}
-
-/// Lets the kernel find drivers for a device's interfaces again. For the start of the daemon: one
-/// that was killed left its devices released, but without drivers.
-///
-/// # Errors
-/// The device cannot be opened or read.
-pub async fn reconnect(host: &dyn UsbHost, location: &Location) -> io::Result<()> {
-    let port = host.open(location).await?.port();
-    let work = move || -> io::Result<()> {
-        let configuration = port.active_configuration()?;
-        let device = Descriptors::parse(&port.descriptors()?).map_err(io::Error::other)?;
-        let active = device.configuration(configuration);
-        for interface in active.map(Configuration::interfaces).unwrap_or_default() {
-            match port.connect(interface) {
-                // EBUSY: it has a driver, or another program has it.
-                Ok(()) | Err(Errno::EBUSY) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        Ok(())
-    };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
 }
 
 fn refuse(outlet: &dyn Outlet, corr: u32, refused: Refused) -> End {

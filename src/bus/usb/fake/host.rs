@@ -120,6 +120,17 @@ impl UsbPort for Fake {
         })
     }
 
+    fn driver(&self, interface: u8) -> Result<Option<String>, Errno> {
+        let state = self.state();
+        if state.gone {
+            return Err(Errno::ENODEV);
+        }
+        let by_program = state.claimed.contains(&interface) || state.foreign.contains(&interface);
+        let by_kernel = state.driven.contains(&interface);
+        let driver = by_program.then_some("usbfs");
+        Ok(driver.or(by_kernel.then_some("fake")).map(str::to_owned))
+    }
+
     fn connect(&self, interface: u8) -> Result<(), Errno> {
         self.call(Act::Connect(interface), |state| {
             if !state.interfaces().contains(&interface) {
