@@ -29,8 +29,9 @@ flat() {
     read -r memory_then files_then threads_then <<<"$2"
     read -r memory files threads <<<"$(usage "$name")"
     echo "$name: $2 -> $memory $files $threads (KiB, files, threads)"
-    expect_eq "open files of $name" "$files_then" "$files"
-    expect_eq "threads of $name" "$threads_then" "$threads"
+    ((files <= files_then + 1)) || fail "$name has $files open files instead of $files_then"
+    # Threads that wait for the kernel end ten seconds after their last work.
+    ((threads <= threads_then + 2)) || fail "$name has $threads threads instead of $threads_then"
     ((memory <= memory_then + MORE_KIB)) || fail "$name grew from $memory_then to $memory KiB"
 }
 
@@ -65,6 +66,9 @@ case_cycles() {
         turn attach
         turn detach
         must_come 30 "the owner's driver in cycle $round" has_driver "$owned" ftdi_sio
+        if ((round % WARM == 0)); then
+            echo "after $round cycles in $SECONDS s: hub $(usage hub), laptop $(usage laptop)"
+        fi
         if ((round == WARM)); then
             hub_then=$(usage hub)
             laptop_then=$(usage laptop)
