@@ -86,7 +86,7 @@ read_all() {
 
 attached() { laptop status --json | jq -e 'first(.. | objects | .attached? | arrays) | length'; }
 
-# by_serial_with_driver SERIAL DRIVER: at its owner
+# home_by_serial SERIAL DRIVER: its owner's driver has it.
 home_by_serial() { has_driver "$(by_serial /pci "$1")" "$2"; }
 
 all_home() {
@@ -98,11 +98,9 @@ all_home() {
 
 LIMIT_sixteen=240
 case_sixteen() {
-    local id
     name_sticks
     bridge_up
-    for id in $(ids); do hub export "$id"; done
-    hub acl grant 'usb:*' laptop
+    share 'usb:*'
     attach_all
     expect_eq "devices attached at once" 16 "$(attached)"
     read_all
