@@ -138,7 +138,7 @@ struct Play {
     inbound: mpsc::UnboundedSender<Inbound>,
     task: JoinHandle<End>,
     next: u32,
-    held: bool,
+    unplugged: bool,
 }
 
 impl Play {
@@ -181,7 +181,7 @@ impl Play {
             inbound,
             task,
             next: 0,
-            held: false,
+            unplugged: false,
         }
     }
 
@@ -392,17 +392,17 @@ impl Play {
             5 | 6 => self.device.pause(endpoint),
             7 | 8 => self.device.resume(endpoint),
             9 => self.device.starve(1),
-            10 => {
-                self.held = true;
-                self.device.hold_calls();
-            }
+            10 => self.device.hold_calls(),
             11 => self.device.let_calls_go(),
             12 | 13 => {
                 let (act, errno) = FAILURES[usize::from(bytes.u8()) % FAILURES.len()];
                 self.device.fail_next(act, errno);
             }
             14 => self.device.give_to_program(bytes.u8() % 2),
-            _ => self.device.unplug(),
+            _ => {
+                self.unplugged = true;
+                self.device.unplug();
+            }
         }
     }
 
@@ -430,10 +430,8 @@ impl Play {
         drop(self.inbound);
         let end = self.task.await.expect("a task's end");
         assert_eq!(self.device.complaints(), Vec::<String>::new());
-        if end != End::DeviceGone {
-            let failed = matches!(end, End::Refused(_));
-            assert!(failed || self.device.claimed().is_empty());
-        }
+        let gone = self.unplugged || end == End::DeviceGone;
+        assert!(gone || self.device.claimed().is_empty());
         let doubled = self.client.doubled.borrow();
         let answers = self.client.answers.borrow();
         let attach = answers.get(&ATTACH).copied();
