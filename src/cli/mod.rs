@@ -13,6 +13,7 @@ mod detach;
 mod doctor;
 mod errors;
 mod export;
+mod guard_devices;
 mod init;
 mod invite;
 mod join;
@@ -121,6 +122,7 @@ enum Command {
     Detach(detach::Detach),
     Status(status::Status),
     Doctor(doctor::Doctor),
+    GuardDevices(guard_devices::GuardDevices),
 }
 
 /// What every subcommand is told.
@@ -148,7 +150,7 @@ pub fn main() -> ExitCode {
 
 fn run(global: Global, command: Command) -> Result<(), CliError> {
     let program = match command {
-        Command::Serve(_) | Command::Client(_) => Program::Daemon,
+        Command::Serve(_) | Command::Client(_) | Command::GuardDevices(_) => Program::Daemon,
         Command::Init(_)
         | Command::Invite(_)
         | Command::Join(_)
@@ -188,6 +190,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::Detach(args) => args.run(&context),
         Command::Status(status::Status {}) => status::Status::run(&context),
         Command::Doctor(args) => args.run(&context),
+        Command::GuardDevices(guard_devices::GuardDevices {}) => guard_devices::GuardDevices::run(),
     }
 }
 

@@ -4,7 +4,12 @@
 
 mod attaching;
 mod ending;
+mod isochronous;
 mod kernel;
+mod late;
 mod pair;
 mod rig;
+#[path = "../session_support/mod.rs"]
+mod session_support;
+mod sizes;
 mod transfers;

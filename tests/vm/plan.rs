@@ -66,7 +66,10 @@ pub(crate) fn boots() -> Vec<Boot> {
         serial(),
         hid(),
         lifecycle(),
+        kill(),
         refusal(),
+        gadget(),
+        usbtest(),
     ]
 }
 
@@ -142,6 +145,17 @@ fn lifecycle() -> Boot {
     )
 }
 
+fn kill() -> Boot {
+    bridge(
+        "kill",
+        "kill.sh",
+        vec![
+            pass("kill::a_server_killed_25_times_at_random_moments", "server"),
+            pass("kill::a_client_killed_25_times_at_random_moments", "client"),
+        ],
+    )
+}
+
 fn refusal() -> Boot {
     bridge(
         "refusal",
@@ -152,6 +166,54 @@ fn refusal() -> Boot {
             pass("refusal::a_revoked_node", "revoked_node"),
             pass("refusal::a_node_of_another_family", "foreign_family"),
             pass("refusal::garbage_on_the_port", "garbage"),
+        ],
+    )
+}
+
+/// Devices that the guest's own gadget functions make on an emulated controller of the kernel.
+fn gadgets(name: &'static str, script: &'static str, cases: Vec<Case>) -> Boot {
+    Boot {
+        name,
+        script,
+        partner: None,
+        devices: &[],
+        images: &[],
+        cases,
+    }
+}
+
+fn gadget() -> Boot {
+    gadgets(
+        "gadget",
+        "gadget.sh",
+        vec![
+            pass("gadget::bytes_pass_both_ways_through_an_acm_port", "acm"),
+            pass("gadget::hid_reports_go_in_and_out", "hid"),
+            pass(
+                "gadget::a_disk_and_its_backing_file_have_one_hash",
+                "mass_storage",
+            ),
+            pass(
+                "gadget::the_three_functions_of_one_device_work_together",
+                "composite",
+            ),
+        ],
+    )
+}
+
+fn usbtest() -> Boot {
+    gadgets(
+        "usbtest",
+        "usbtest.sh",
+        vec![
+            pass(
+                "usbtest::every_case_that_passes_direct_passes_bridged_at_high_speed",
+                "high_speed",
+            ),
+            pass(
+                "usbtest::every_case_that_passes_direct_passes_bridged_at_super_speed",
+                "super_speed",
+            ),
         ],
     )
 }

@@ -5,6 +5,7 @@
 
 mod answer;
 mod endpoints;
+mod iso;
 mod pump;
 mod request;
 mod socket;
@@ -138,7 +139,7 @@ pub fn attach(
     outlet: Rc<dyn Outlet>,
     inbound: mpsc::UnboundedReceiver<Inbound>,
 ) -> Result<Attachment, AttachError> {
-    let endpoints = Endpoints::parse(&device.desc, device.cfg)?;
+    let endpoints = Endpoints::parse(&device.desc, device.cfg, device.spd)?;
     let speed = port_speed(device.spd)?;
     let (ours, kernels) = UnixStream::pair().map_err(AttachError::Socket)?;
     let ours = to_tokio(ours)?;
@@ -160,7 +161,7 @@ pub fn serve(
     outlet: Rc<dyn Outlet>,
     inbound: mpsc::UnboundedReceiver<Inbound>,
 ) -> Result<Attachment, AttachError> {
-    let endpoints = Endpoints::parse(&device.desc, device.cfg)?;
+    let endpoints = Endpoints::parse(&device.desc, device.cfg, device.spd)?;
     let session = (outlet, inbound);
     Ok(start(to_tokio(socket)?, vhci, port, endpoints, session))
 }

@@ -159,7 +159,7 @@ impl Pump {
                 more,
             }) => self
                 .urbs
-                .response(corr, status, payload, more)
+                .response(Instant::now(), corr, status, payload, more)
                 .map_err(ended),
             Some(Inbound::Request { corr, .. }) => {
                 let refusal = ErrorMap::new(sub::UNSUPPORTED).encode();
@@ -237,6 +237,7 @@ async fn say_farewell(outlet: &dyn Outlet, inbound: &mut mpsc::UnboundedReceiver
         payload,
         reply_len: UNDECLARED_REPLY,
         timeout_ms: 0,
+        deadline_ms: 0,
     });
     let mut awaited = None;
     loop {
