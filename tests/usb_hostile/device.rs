@@ -71,8 +71,9 @@ impl UsbHost for Liar {
 }
 
 impl UsbDevice for Liar {
-    fn submit(&self, transfer: Transfer) -> Result<(), Errno> {
-        self.fake.submit(transfer)
+    fn submit(&self, _: Transfer) -> Result<(), Errno> {
+        // The kernel knows better what there is.
+        Err(Errno::ENOENT)
     }
 
     fn reap(&self) -> Result<Option<Completion>, Errno> {
@@ -122,6 +123,10 @@ impl UsbPort for Liar {
     fn release(&self, interface: u8) -> Result<(), Errno> {
         let _ = UsbPort::release(&self.fake, interface);
         Ok(())
+    }
+
+    fn driver(&self, _: u8) -> Result<Option<String>, Errno> {
+        Ok(None)
     }
 
     fn connect(&self, _: u8) -> Result<(), Errno> {

@@ -3,8 +3,8 @@
 
 use myclerk::bus::Inbound;
 use myclerk::bus::usb::client::{Ended, Violation};
-use myclerk::bus::usb::op::TransferReply;
-use myclerk::kernel::usbip_pdu::{Command, Submit};
+use myclerk::bus::usb::op::{IsoPacket, IsoReply, TransferReply};
+use myclerk::kernel::usbip_pdu::{Command, IsoDescriptor, Submit};
 use myclerk::wire::opcode::Opcode;
 use myclerk::wire::status::Status;
 
@@ -113,6 +113,97 @@ fn an_answer_that_does_not_fit_ends_the_attachment_before_the_kernel_hears_of_it
         let (ended, both) = answer_with(what, &[answer]);
         assert!(matches!(ended, Ended::Violation(_)), "{what}: {ended:?}");
         assert!(both, "{what}: the kernel was told something");
+    }
+}
+
+/// The descriptors of three packets of 10 bytes, with a gap behind each.
+fn three_packets() -> Vec<IsoDescriptor> {
+    let packet = |offset| IsoDescriptor {
+        offset,
+        length: 10,
+        actual_length: 99,
+        status: -1,
+    };
+    [0, 16, 32].map(packet).to_vec()
+}
+
+/// An answer with so many bytes in each packet, and so much data.
+fn iso_reply(packets: &[u32], data: usize) -> Vec<u8> {
+    let packet = |actual: &u32| IsoPacket {
+        actual: *actual,
+        status: 0,
+    };
+    let reply = IsoReply {
+        status: 0,
+        start_frame: u32::MAX,
+        errors: u32::MAX,
+        packets: packets.iter().map(packet).collect(),
+        data: 0..0,
+    };
+    let mut payload = Vec::new();
+    reply.encode(u32::try_from(data).expect("little data"), &mut payload);
+    payload.resize(payload.len() + data, 0x22);
+    payload
+}
+
+/// What becomes of an isochronous URB that is answered so; `true` when it was answered to the kernel.
+fn answer_packets_with(input: bool, answer: Vec<u8>) -> (Ended, bool) {
+    run(async {
+        let mut rig = rig();
+        let urb = Submit {
+            ep: if input { 5 } else { 6 },
+            input,
+            length: 48,
+            packets: 3,
+            interval: 8,
+            ..READ
+        };
+        let mut bytes = Command::Submit(urb).to_bytes().to_vec();
+        bytes.resize(bytes.len() + urb.data_len() as usize, 1);
+        for packet in three_packets() {
+            packet.write(&mut bytes);
+        }
+        rig.kernel.submitted(urb, three_packets());
+        rig.say(&bytes);
+        asked(&mut rig, 1).await;
+        rig.send(response(1, answer, false));
+        rig.settle(32).await;
+        let told = rig.kernel.waiting() == 0;
+        (rig.end().await, told)
+    })
+}
+
+#[test]
+fn packets_that_were_not_asked_for_end_the_attachment_before_the_kernel_hears_of_them() {
+    let wrong: [(&str, bool, &[u32], usize); 10] = [
+        ("one packet less", true, &[10, 10], 20),
+        ("one packet more", true, &[10, 10, 10, 0], 30),
+        ("1024 packets", true, &[0; 1024], 0),
+        ("a byte too much in one", true, &[1, 11, 1], 13),
+        ("all there is in one", true, &[u32::MAX, 0, 0], 0),
+        ("a sum that wraps", true, &[u32::MAX, 1, 10], 0),
+        ("no data", true, &[10, 10, 10], 0),
+        ("data of a write", false, &[10, 10, 10], 30),
+        ("a write too long", false, &[10, 10, 11], 0),
+        ("packets of a write missing", false, &[10], 0),
+    ];
+    for (what, input, packets, data) in wrong {
+        let (ended, told) = answer_packets_with(input, iso_reply(packets, data));
+        assert!(matches!(ended, Ended::Violation(_)), "{what}: {ended:?}");
+        assert!(!told, "{what}: the kernel was told something");
+    }
+    let (ended, told) = answer_packets_with(true, reply(30, 30, 30));
+    assert!(matches!(ended, Ended::Violation(_)), "{ended:?}");
+    assert!(!told, "the kernel was told something");
+}
+
+#[test]
+fn numbers_of_the_server_that_the_kernel_has_itself_are_replaced() {
+    // The kernel's end checks the packets, their sum and the number of errors.
+    for (input, data) in [(true, 13), (false, 0)] {
+        let (ended, told) = answer_packets_with(input, iso_reply(&[10, 0, 3], data));
+        assert!(matches!(ended, Ended::Kernel), "{ended:?}");
+        assert!(told, "the kernel was told nothing");
     }
 }
 
