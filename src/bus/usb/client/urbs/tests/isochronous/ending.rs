@@ -6,6 +6,9 @@ const MISSED: i32 = -libc::EXDEV;
 const TIMEOUT: &[u8] = b"\x81\xA3sub\xA7timeout";
 const CANCELLED: &[u8] = b"\x81\xA3sub\xA9cancelled";
 
+/// Offset and length of each packet.
+type Places = &'static [(u32, u32)];
+
 #[test]
 fn a_late_transfer_is_reported_packet_by_packet_and_in_order() {
     let mut bench = Bench::new(9);
@@ -133,7 +136,7 @@ fn a_transfer_that_was_never_sent_is_unlinked_at_once() {
 
 #[test]
 fn packets_outside_their_buffer_are_sent_nowhere() {
-    let outside: [(u8, u32, &[(u32, u32)]); 5] = [
+    let outside: [(u8, u32, Places); 5] = [
         (IN, 384, &[(0, 192), (193, 192)]),
         (OUT, 384, &[(0, 192), (193, 192)]),
         (IN, 384, &[(u32::MAX, 2), (0, 192)]),
