@@ -27,7 +27,10 @@ pub fn descriptors(data: &[u8]) {
         let value = configuration.value;
         let first = device.configuration(value).expect("what was found");
         let listed = enumerate::settings(data, value).expect("an active configuration");
-        assert_eq!(listed.len(), first.settings.len());
+        assert_eq!(
+            listed.len(),
+            first.settings.len().min(enumerate::MAX_LISTED)
+        );
     }
     run(async {
         let rig = Rig::new(data, Kernel::default()).expect("a device descriptor");

@@ -138,7 +138,7 @@ struct Play {
     inbound: mpsc::UnboundedSender<Inbound>,
     task: JoinHandle<End>,
     next: u32,
-    held: bool,
+    unplugged: bool,
 }
 
 impl Play {
@@ -181,7 +181,7 @@ impl Play {
             inbound,
             task,
             next: 0,
-            held: false,
+            unplugged: false,
         }
     }
 
@@ -274,7 +274,7 @@ impl Play {
                 Opcode::UsbSetConfiguration
             }
             1 | 2 => {
-                let (interface, alternate) = (bytes.u8() % 3, bytes.u8() % 3);
+                let (interface, alternate) = (bytes.u8() % 3, bytes.u8() % 4);
                 SetInterface {
                     interface,
                     alternate,
@@ -303,13 +303,24 @@ impl Play {
     }
 
     fn isochronous(&mut self, bytes: &mut Bytes<'_>) {
-        let count = usize::from(bytes.u8()) * if bytes.flag() { 5 } else { 1 };
+        let kind = bytes.u8();
+        let ep = match kind & 3 {
+            0 => endpoint(bytes),
+            1 => endpoint_of(0x06),
+            _ => endpoint_of(0x86),
+        };
+        let count = (usize::from(bytes.u8()) * if kind & 4 == 0 { 1 } else { 5 }).max(1);
+        let packets = if kind & 8 == 0 {
+            vec![bytes.length(); count]
+        } else {
+            (0..count).map(|_| bytes.length()).collect()
+        };
         let transfer = IsoTransfer {
-            ep: endpoint(bytes),
+            ep,
             flags: flags(bytes),
             start_frame: None,
-            ttl_ms: bytes.length(),
-            packets: (0..count.max(1)).map(|_| bytes.length()).collect(),
+            ttl_ms: if kind & 16 == 0 { 0 } else { bytes.length() },
+            packets,
         };
         let mut payload = Vec::new();
         transfer.encode(&mut payload);
@@ -386,23 +397,35 @@ impl Play {
     /// What becomes of the device meanwhile.
     fn device(&mut self, bytes: &mut Bytes<'_>) {
         let endpoint = bytes.pick(ENDPOINTS).copied().unwrap_or_default();
-        match bytes.u8() % 16 {
+        match bytes.u8() % 23 {
+            16 => self.device.end_next(endpoint, -71, bytes.u8().into()),
+            17 | 18 => {
+                let (actual, status) = (bytes.u16().into(), -i32::from(bytes.u8()));
+                self.device.plan_packet(0x86 & endpoint, actual, status);
+            }
+            19 => self.device.pace(endpoint),
+            20 | 21 => {
+                self.device.tick(endpoint, bytes.u8().into());
+            }
+            22 => self
+                .device
+                .refuse_submission(bytes.u8().into(), Errno::ENOSPC),
             0..=2 => self.device.interrupt(&[endpoint; 5]),
             3 | 4 => self.device.halt(endpoint),
             5 | 6 => self.device.pause(endpoint),
             7 | 8 => self.device.resume(endpoint),
             9 => self.device.starve(1),
-            10 => {
-                self.held = true;
-                self.device.hold_calls();
-            }
+            10 => self.device.hold_calls(),
             11 => self.device.let_calls_go(),
             12 | 13 => {
                 let (act, errno) = FAILURES[usize::from(bytes.u8()) % FAILURES.len()];
                 self.device.fail_next(act, errno);
             }
             14 => self.device.give_to_program(bytes.u8() % 2),
-            _ => self.device.unplug(),
+            _ => {
+                self.unplugged = true;
+                self.device.unplug();
+            }
         }
     }
 
@@ -430,10 +453,8 @@ impl Play {
         drop(self.inbound);
         let end = self.task.await.expect("a task's end");
         assert_eq!(self.device.complaints(), Vec::<String>::new());
-        if end != End::DeviceGone {
-            let failed = matches!(end, End::Refused(_));
-            assert!(failed || self.device.claimed().is_empty());
-        }
+        let gone = self.unplugged || end == End::DeviceGone;
+        assert!(gone || self.device.claimed().is_empty());
         let doubled = self.client.doubled.borrow();
         let answers = self.client.answers.borrow();
         let attach = answers.get(&ATTACH).copied();
@@ -451,7 +472,10 @@ impl Play {
 }
 
 fn endpoint(bytes: &mut Bytes<'_>) -> EndpointAddress {
-    let address = bytes.pick(ENDPOINTS).copied().unwrap_or_default();
+    endpoint_of(bytes.pick(ENDPOINTS).copied().unwrap_or_default())
+}
+
+fn endpoint_of(address: u8) -> EndpointAddress {
     EndpointAddress::from_u8(address).expect("an endpoint's address")
 }
 

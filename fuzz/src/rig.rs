@@ -195,6 +195,11 @@ impl Rig {
         self.flush();
     }
 
+    /// Bytes of what the kernel said that are not taken yet.
+    pub const fn unwritten(&self) -> usize {
+        self.to_write.len()
+    }
+
     /// The server says something.
     pub fn send(&self, inbound: Inbound) {
         // The client half may have ended.

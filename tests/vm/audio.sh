@@ -60,6 +60,7 @@ record() {
     arecord --fatal-errors -D "hw:$card,0" "${PCM[@]}" -d "$1" "$CASE_DIR/recorded" \
         >"$CASE_DIR/arecord.log" 2>&1 || fail "arecord: $(tail -n 1 "$CASE_DIR/arecord.log")"
     no_xrun "$CASE_DIR/arecord.log"
+    for p in "$CASE_DIR"/*.pid; do echo "COST $p $(cat /proc/$(cat $p)/task/*/schedstat | awk '{s+=$1} END {print s/1e6 " ms"}')"; done; cat /proc/uptime; ps -eLo comm,cputimes,time --sort=-cputimes | head -20
     tool find-ramp "$CASE_DIR/recorded" >"$CASE_DIR/found.log" ||
         fail "the recording: $(tail -n 1 "$CASE_DIR/found.log")"
     read -r first last <"$CASE_DIR/found.log"
@@ -128,15 +129,16 @@ case_played() {
 # A minute of the guest's time may take several here.
 LIMIT_recorded=600
 case_recorded() {
-    local microphone
+    local microphone id
     plug_in_microphone
     bridge_up
-    share $MICROPHONE_ID --force
-    laptop attach "hub/$MICROPHONE_ID" >>"$CASE_DIR/attach.log" 2>&1 ||
+    id=usb@$(basename "$microphone")
+    share "$id" --force
+    laptop attach "hub/$id" >>"$CASE_DIR/attach.log" 2>&1 ||
         fail "attach: $(tail -n 1 "$CASE_DIR/attach.log")"
     must_come 30 "the microphone's twin" microphone_twin
-    record 60 "$(microphone_twin)"
-    laptop detach "hub/$MICROPHONE_ID" >>"$CASE_DIR/attach.log" 2>&1 ||
+    record 5 "$(microphone_twin)"
+    laptop detach "hub/$id" >>"$CASE_DIR/attach.log" 2>&1 ||
         fail "detach: $(tail -n 1 "$CASE_DIR/attach.log")"
     must_come 30 "the end of the twin" no_twin
     must_come 30 "the microphone's driver" has_driver "$microphone" snd-usb-audio

@@ -21,17 +21,17 @@ devices() {
 
 LIMIT_descriptors=120
 case_descriptors() {
-    local device serial
+    local device serial asked=()
     bridge_up
-    hub list --json
     for device in $(devices); do
         serial=${device##*:}
         describe "$(by_serial /pci "$serial")" >"$CASE_DIR/$serial.hub"
         must "the description of $device" grep -q iSerial "$CASE_DIR/$serial.hub"
         share "$device" --force
         laptop attach "hub/$device" >>"$CASE_DIR/attach.log" 2>&1 &
+        asked+=($!)
     done
-    wait
+    wait "${asked[@]}" || fail "attach: $(tail -n 1 "$CASE_DIR/attach.log")"
     for device in $(devices); do
         serial=${device##*:}
         must_come 30 "$device on the laptop" by_serial /vhci_hcd "$serial"
@@ -52,7 +52,8 @@ borrow() {
 
 # compare_traces ENDPOINT...: of the device in `owner` and `user`, both in the trace "bus".
 compare_traces() {
-    wait_for 5 quiet
+    probed
+    must_come 20 "the end of the transfers" quiet
     must "the same transfers of ${owner##*/} and ${user##*/}" \
         python3 "$LAB_REPO/tests/vm/compare_traces.py" "$CASE_DIR/bus.log" \
         "$(<"$owner/busnum")" "$(<"$owner/devnum")" "$(<"$user/busnum")" "$(<"$user/devnum")" "$@"

@@ -1,6 +1,7 @@
 //! Which guests are booted, with which devices, and which cases run in each.
 
 /// A guest, or a pair of guests, and the cases that share its boot.
+#[derive(Default)]
 pub(crate) struct Boot {
     /// Names its log directory.
     pub name: &'static str,
@@ -86,6 +87,15 @@ const STICK_ONLY: &[&str] = &[
     "-device usb-storage,bus=xhci.0,drive=stick,serial=LABSTICK1",
 ];
 
+/// A stick that QEMU can unplug and keeps the image of.
+const UNPLUGGABLE: &[&str] = &[
+    "-device qemu-xhci,id=xhci,p2=4,p3=4",
+    "-blockdev driver=file,node-name=image,filename={dir}/stick.img",
+    "-blockdev driver=raw,node-name=stick,file=image",
+    "-device usb-storage,id=stick,bus=xhci.0,port=2,drive=stick,serial=LABSTICK1",
+    "-chardev null,id=nowhere",
+];
+
 const USB_IMAGES: &[(&str, u64)] = &[("stick.img", 64 * MIB)];
 
 pub(crate) fn boots() -> Vec<Boot> {
@@ -99,6 +109,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         hid(),
         lifecycle(),
         kill(),
+        unplug(),
         refusal(),
         classes(),
         identity(),
@@ -106,6 +117,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         usbtest(),
         audio(),
         many(),
+        cycles(),
     ]
 }
 
@@ -114,11 +126,10 @@ fn bridge(name: &'static str, script: &'static str, cases: Vec<Case>) -> Boot {
     Boot {
         name,
         script,
-        partner: None,
         devices: USB_DEVICES,
-        options: &[],
         images: USB_IMAGES,
         cases,
+        ..Boot::default()
     }
 }
 
@@ -193,6 +204,27 @@ fn kill() -> Boot {
     )
 }
 
+fn unplug() -> Boot {
+    Boot {
+        name: "unplug",
+        script: "unplug.sh",
+        devices: UNPLUGGABLE,
+        images: USB_IMAGES,
+        cases: vec![
+            pass(
+                "unplug::a_device_unplugged_while_it_is_read_comes_back_whole",
+                "under_way",
+            ),
+            pass("unplug::five_detaches_while_it_is_read", "detached"),
+            pass(
+                "unplug::another_device_at_the_port_takes_its_place",
+                "another_one",
+            ),
+        ],
+        ..Boot::default()
+    }
+}
+
 fn refusal() -> Boot {
     bridge(
         "refusal",
@@ -211,9 +243,7 @@ fn classes() -> Boot {
     Boot {
         name: "classes",
         script: "classes.sh",
-        partner: None,
         devices: CLASS_DEVICES,
-        options: &[],
         images: CLASS_IMAGES,
         cases: vec![
             pass("classes::a_network_adapter_reaches_a_gateway", "network"),
@@ -226,6 +256,7 @@ fn classes() -> Boot {
             ),
             pass("classes::a_security_key_registers_and_signs", "key"),
         ],
+        ..Boot::default()
     }
 }
 
@@ -253,11 +284,8 @@ fn gadgets(name: &'static str, script: &'static str, cases: Vec<Case>) -> Boot {
     Boot {
         name,
         script,
-        partner: None,
-        devices: &[],
-        options: &[],
-        images: &[],
         cases,
+        ..Boot::default()
     }
 }
 
@@ -308,7 +336,6 @@ fn audio() -> Boot {
     Boot {
         name: "audio",
         script: "audio.sh",
-        partner: None,
         devices: SOUND_DEVICES,
         options: &[
             "--virtual-time",
@@ -317,7 +344,6 @@ fn audio() -> Boot {
             "--env",
             "LAB_SCRATCH={dir}",
         ],
-        images: &[],
         cases: vec![
             pass("lab::a_missing_frame_of_sound_is_found", "a_missing_frame"),
             pass("lab::a_speaker_gets_what_is_played", "played_locally"),
@@ -328,6 +354,7 @@ fn audio() -> Boot {
             ),
             pass("usb_audio::a_minute_is_recorded_without_a_gap", "recorded"),
         ],
+        ..Boot::default()
     }
 }
 
@@ -375,18 +402,32 @@ const MANY_IMAGES: &[(&str, u64)] = &[
     ("s6.img", MIB),
 ];
 
+const ADAPTER_ONLY: &[&str] = &[
+    "-device qemu-xhci,id=xhci",
+    "-device usb-serial,bus=xhci.0,chardev=cable,serial=LABFTDI1 -chardev null,id=cable",
+];
+
 fn many() -> Boot {
     Boot {
         name: "many",
         script: "many.sh",
-        partner: None,
         devices: MANY_DEVICES,
-        options: &[],
         images: MANY_IMAGES,
-        cases: vec![
-            pass("many::sixteen_devices_are_used_at_once", "sixteen"),
-            pass("many::two_hundred_cycles_leave_nothing_behind", "cycles"),
-        ],
+        cases: vec![pass("many::sixteen_devices_are_used_at_once", "sixteen")],
+        ..Boot::default()
+    }
+}
+
+fn cycles() -> Boot {
+    Boot {
+        name: "cycles",
+        script: "cycles.sh",
+        devices: ADAPTER_ONLY,
+        cases: vec![pass(
+            "many::two_hundred_cycles_leave_nothing_behind",
+            "cycles",
+        )],
+        ..Boot::default()
     }
 }
 
@@ -396,12 +437,12 @@ fn two_guests() -> Boot {
         script: "pair_hub.sh",
         partner: Some("pair_laptop.sh"),
         devices: STICK_ONLY,
-        options: &[],
         images: USB_IMAGES,
         cases: vec![
             pass("pair::two_guests_reach_each_other", "ping"),
             pass("pair::a_stick_is_read_from_another_kernel", "storage_read"),
         ],
+        ..Boot::default()
     }
 }
 
@@ -417,15 +458,14 @@ fn lab() -> Boot {
     Boot {
         name: "lab",
         script: "lab.sh",
-        partner: None,
         devices: USB_DEVICES,
-        options: &[],
         images: USB_IMAGES,
         cases: vec![
             pass("lab::the_stock_kernels_modules_load", "modules"),
             pass("lab::the_emulated_usb_devices_are_there", "usb_devices"),
             pass("lab::two_namespaces_reach_only_each_other", "namespaces"),
         ],
+        ..Boot::default()
     }
 }
 
@@ -438,10 +478,6 @@ fn misbehaving() -> Boot {
     Boot {
         name: "misbehaving",
         script: "detector.sh",
-        partner: None,
-        devices: &[],
-        options: &[],
-        images: &[],
         cases: vec![
             fails(
                 "detector::a_kernel_warning_fails_its_case",
@@ -470,6 +506,7 @@ fn misbehaving() -> Boot {
                 wanted: Wanted::Hang,
             },
         ],
+        ..Boot::default()
     }
 }
 
@@ -477,14 +514,11 @@ fn panicking() -> Boot {
     Boot {
         name: "panicking",
         script: "detector.sh",
-        partner: None,
-        devices: &[],
-        options: &[],
-        images: &[],
         cases: vec![Case {
             name: "detector::a_guest_that_panics_is_noticed",
             function: "panic",
             wanted: Wanted::Panic,
         }],
+        ..Boot::default()
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use tokio::sync::Notify;
 
 use super::follow::is_unplugging;
@@ -467,7 +468,16 @@ fn attach_error(error: &AttachError, device: &str) -> ControlError {
             ControlError::refused(format!("no driver on this machine can use {device}"))
                 .because(error.to_string())
         }
-        AttachError::Speed(_) | AttachError::Descriptors(_) | AttachError::Socket(_) => {
+        AttachError::Socket(cause) => {
+            let error = ControlError::failed(error.to_string()).because(cause.to_string());
+            match cause.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EMFILE) => {
+                    error.mend("raise its limit of open files: LimitNOFILE= of its service")
+                }
+                Some(_) | None => error,
+            }
+        }
+        AttachError::Speed(_) | AttachError::Descriptors(_) => {
             ControlError::failed(error.to_string())
         }
     }
