@@ -110,11 +110,6 @@ kills() {
     ((worst <= HOME_WITHIN_MS)) || fail "a device needed $worst ms to be home"
 }
 
-# The third column is 004 for a free port.
-ports_in_use() {
-    awk '$1 != "hub" && $3 != "004"' /sys/devices/platform/vhci_hcd.0/status* | wc -l
-}
-
 LIMIT_server=400
 case_server() { kills hub; }
 
