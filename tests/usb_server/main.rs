@@ -11,5 +11,7 @@ mod attaching;
 mod bench;
 mod changes;
 mod ending;
+mod fidelity;
 mod hostile;
+mod iso;
 mod transfers;

@@ -13,6 +13,10 @@ use super::hostuse::is_imported;
 /// Longest device id in bytes (profile 19).
 const MAX_ID: usize = 64;
 
+/// Most alternate settings that are listed of one device. Far more than real devices have, and few
+/// enough that no device makes the list too long for the others.
+pub const MAX_LISTED: usize = 256;
+
 /// Where a device is plugged in. The address changes with every plugging.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
@@ -160,11 +164,18 @@ fn active_settings(sysfs: &std::path::Path) -> Option<Vec<[u8; 5]>> {
     let bytes = fs::read(sysfs.join("descriptors")).ok()?;
     let active = fs::read_to_string(sysfs.join("bConfigurationValue")).ok()?;
     let active: u8 = active.trim().parse().ok()?;
-    let device = Descriptors::parse(&bytes).ok()?;
-    let settings = &device.configuration(active)?.settings;
+    settings(&bytes, active)
+}
+
+/// `[interface, alternate, class, subclass, protocol]` of every alternate setting of one
+/// configuration, [`MAX_LISTED`] at most; `None` when the descriptors have no such configuration.
+pub fn settings(descriptors: &[u8], configuration: u8) -> Option<Vec<[u8; 5]>> {
+    let device = Descriptors::parse(descriptors).ok()?;
+    let settings = &device.configuration(configuration)?.settings;
     Some(
         settings
             .iter()
+            .take(MAX_LISTED)
             .map(|s| {
                 let [class, subclass, protocol] = s.class;
                 [s.interface, s.alternate, class, subclass, protocol]

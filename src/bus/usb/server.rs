@@ -3,9 +3,11 @@
 
 mod check;
 mod held;
+mod iso;
 mod mend;
 mod outstanding;
 mod reply;
+mod spare;
 mod stream;
 
 use std::io;
@@ -147,9 +149,14 @@ async fn attach(host: &dyn UsbHost, grant: Grant) -> Result<(Stream, AttachRespo
 fn cannot_open(error: &io::Error) -> Refused {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT | Errno::ENODEV) => Refused::gone(),
-        Some(errno @ (Errno::EMFILE | Errno::ENFILE)) => Refused::io(
-            "the server has no descriptor left, raise its limit of open files (LimitNOFILE= of \
-             its service)",
+        Some(errno @ Errno::EMFILE) => Refused::io(
+            "cannot open the device: the owner's daemon has too many open files; \
+            raise LimitNOFILE= of its service or ulimit -n",
+            errno,
+        ),
+        Some(errno @ Errno::ENFILE) => Refused::io(
+            "cannot open the device: the owner's machine has too many open files; \
+            raise them with sysctl fs.file-max=",
             errno,
         ),
         Some(errno) => Refused::io("cannot open the device", errno),

@@ -34,6 +34,9 @@ impl UsbHost for FakeHost {
         Box::pin(async move {
             let device = device.ok_or_else(|| io::Error::from(Errno::ENOENT))?;
             device.is_gone()?;
+            if let Some(errno) = device.state().refuse_open {
+                return Err(errno.into());
+            }
             let device: Box<dyn UsbDevice> = Box::new(device);
             Ok(device)
         })

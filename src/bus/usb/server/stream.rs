@@ -17,17 +17,16 @@ use tracing::{debug, warn};
 use super::End;
 use super::check::{self, Change, Form, Order, Work};
 use super::held::Held;
+use super::iso::{self, IsoOrder, Submitted};
 use super::outstanding::{CANCELLED, GONE, Outstanding, SHUT_DOWN, UNLINKED};
-use super::reply::{self, Refused};
+use super::reply::{self, NO_MEMORY, Refused};
+use super::spare::Spare;
 use crate::bus::usb::hardware::UsbDevice;
-use crate::bus::usb::op::DescriptorReply;
+use crate::bus::usb::op::{DescriptorReply, IsoTransfer};
 use crate::bus::{Inbound, Outlet};
 use crate::kernel::usbfs::{Completion, SETUP_LEN, Transfer, TransferType};
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
-
-/// Receive buffers kept for reuse, and the largest that is.
-const SPARE: (usize, usize) = (32, 256 << 10);
 
 /// usbfs has one budget of memory for all devices (`usbcore.usbfs_memory_mb`). A transfer that does
 /// not fit waits for others to finish: how often it is tried again, and for how long.
@@ -42,9 +41,11 @@ pub(super) struct Stream {
     backlog: VecDeque<Request>,
     /// Transfers to be discarded as soon as the device is at hand.
     discards: Vec<u64>,
-    spare: Vec<Vec<u8>>,
+    spare: Spare,
     /// Since when the first request of the backlog waits for usbfs to have memory.
     starved: Option<Instant>,
+    /// It was said already that usbfs has too little memory.
+    told_memory: bool,
     /// The request that gave the device back; it is answered last.
     detached: Option<u32>,
 }
@@ -80,6 +81,7 @@ struct Request {
     corr: u32,
     opcode: Opcode,
     payload: Vec<u8>,
+    arrived: Instant,
 }
 
 /// What the stream wakes up for.
@@ -98,8 +100,9 @@ impl Stream {
             outstanding: Outstanding::default(),
             backlog: VecDeque::new(),
             discards: Vec::new(),
-            spare: Vec::new(),
+            spare: Spare::default(),
             starved: None,
+            told_memory: false,
             detached: None,
         }
     }
@@ -169,6 +172,7 @@ impl Stream {
                 corr,
                 opcode,
                 payload,
+                arrived: Instant::now(),
             }),
             Some(Inbound::Cancel { corr }) => self.on_cancel(outlet, corr),
             Some(Inbound::Reset { .. } | Inbound::Closed) | None => return Some(End::PeerLeft),
@@ -248,6 +252,16 @@ impl Stream {
                 }
                 return self.submit(outlet, corr, &order);
             }
+            Ok(Work::SubmitIso(order)) if order.is_late(request.arrived.elapsed()) => {
+                if self.starved.is_some() {
+                    self.tell_memory();
+                }
+                outlet.respond(corr, Status::Ok, order.unmoved(0));
+            }
+            Ok(Work::SubmitIso(order)) => {
+                held.touch();
+                return self.submit_iso(outlet, corr, &order);
+            }
             Ok(Work::Done(form)) => outlet.respond(corr, Status::Ok, done(form)),
             Ok(Work::Job(change, form)) => self.send_away(move |held| {
                 let result = apply(held, change);
@@ -271,8 +285,7 @@ impl Stream {
     }
 
     fn submit(&mut self, outlet: &dyn Outlet, corr: u32, order: &Order<'_>) -> Result<(), Errno> {
-        let mut buffer = self.spare.pop().unwrap_or_default();
-        buffer.clear();
+        let mut buffer = self.spare.take();
         buffer.extend_from_slice(
             order
                 .setup
@@ -287,6 +300,7 @@ impl Stream {
             kind: order.kind,
             buffer,
             receive: order.receive,
+            packets: Vec::new(),
             short_not_ok: order.flags.short_not_ok,
             zero_packet: order.flags.zero_packet,
         };
@@ -297,19 +311,56 @@ impl Stream {
                 self.outstanding.insert(key, corr, order.form, deadline);
                 Ok(())
             }
-            Err(Errno::ENODEV) => Err(Errno::ENODEV),
-            Err(Errno::ENOMEM) if self.starved.is_none_or(|since| since.elapsed() < STARVED.1) => {
-                Err(Errno::ENOMEM)
-            }
-            Err(errno) => {
-                let what = match errno {
-                    Errno::ENOMEM => "usbfs is full (raise usbcore.usbfs_memory_mb)",
-                    _ => "the transfer was not accepted",
-                };
-                let refused = Refused::io(what, errno);
-                outlet.respond(corr, refused.status, refused.payload());
+            Err(errno) => self.not_accepted(outlet, corr, errno),
+        }
+    }
+
+    fn submit_iso(
+        &mut self,
+        outlet: &dyn Outlet,
+        corr: u32,
+        order: &IsoOrder<'_>,
+    ) -> Result<(), Errno> {
+        let device = &*self.device;
+        let all = &mut self.outstanding;
+        match all.submit_iso(device, &mut self.spare, corr, order) {
+            Submitted::Whole => Ok(()),
+            Submitted::Partly(keys, errno) => {
+                debug!(%errno, "only a part of an isochronous transfer was accepted");
+                if errno == Errno::ENOMEM {
+                    self.tell_memory();
+                }
+                self.discards.extend(keys);
                 Ok(())
             }
+            Submitted::Not(errno) => self.not_accepted(outlet, corr, errno),
+        }
+    }
+
+    /// Answers a transfer that usbfs refused.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    fn not_accepted(&mut self, outlet: &dyn Outlet, corr: u32, errno: Errno) -> Result<(), Errno> {
+        let refused = match errno {
+            Errno::ENODEV => return Err(errno),
+            Errno::ENOMEM if self.starved.is_none_or(|since| since.elapsed() < STARVED.1) => {
+                return Err(errno);
+            }
+            Errno::ENOMEM => {
+                self.tell_memory();
+                Refused::no_memory()
+            }
+            errno => Refused::io("the transfer was not accepted", errno),
+        };
+        outlet.respond(corr, refused.status, refused.payload());
+        Ok(())
+    }
+
+    /// Says in the log, once, what the owner of this machine can do.
+    fn tell_memory(&mut self) {
+        if !core::mem::replace(&mut self.told_memory, true) {
+            warn!("{NO_MEMORY}");
         }
     }
 
@@ -376,6 +427,12 @@ impl Stream {
     }
 
     fn complete(&mut self, outlet: &dyn Outlet, completion: Completion) {
+        let iso = &mut self.outstanding.iso;
+        let completion = match iso.complete(completion, &mut self.spare) {
+            Ok(Some((corr, payload))) => return outlet.respond(corr, Status::Ok, payload),
+            Ok(None) => return,
+            Err(other) => other,
+        };
         let Some(pending) = self.outstanding.remove(completion.key) else {
             warn!("a USB transfer finished that nobody asked for");
             return;
@@ -403,9 +460,7 @@ impl Stream {
             }
         };
         outlet.respond(pending.corr, status, payload);
-        if self.spare.len() < SPARE.0 && completion.buffer.capacity() <= SPARE.1 {
-            self.spare.push(completion.buffer);
-        }
+        self.spare.put(completion.buffer);
     }
 
     /// Answers what will not be finished any more.
@@ -419,6 +474,9 @@ impl Stream {
                     outlet.respond(pending.corr, refused.status, refused.payload());
                 }
             }
+        }
+        for (corr, payload) in self.outstanding.iso.drain(status) {
+            outlet.respond(corr, Status::Ok, payload);
         }
         for request in self.backlog.drain(..) {
             unstarted(outlet, &request, status, refused);
@@ -498,8 +556,15 @@ fn unstarted(outlet: &dyn Outlet, request: &Request, status: i32, refused: &Refu
         request.opcode,
         Opcode::UsbControlTransfer | Opcode::UsbBulkTransfer | Opcode::UsbInterruptTransfer
     );
+    let iso = match request.opcode {
+        Opcode::UsbIsochronousTransfer => IsoTransfer::decode(&request.payload).ok(),
+        _ => None,
+    };
     if transfer {
         outlet.respond(request.corr, Status::Ok, reply::transfer(status, 0, &[]));
+    } else if let Some((transfer, _)) = iso {
+        let payload = iso::unmoved(&transfer, status);
+        outlet.respond(request.corr, Status::Ok, payload);
     } else {
         outlet.respond(request.corr, refused.status, refused.payload());
     }
