@@ -107,6 +107,10 @@ impl Client {
         for connect in &config.connect {
             add_hub(&mut hubs, connect);
         }
+        let mut vhci = Vhci::system();
+        if let Some(limit) = config.usb.seqnum_limit {
+            vhci = vhci.with_seqnum_limit(limit);
+        }
         Ok(Self {
             state,
             name,
@@ -114,7 +118,7 @@ impl Client {
             node: RefCell::new(node),
             psks: RefCell::new(psks),
             hubs: RefCell::new(hubs),
-            vhci: Rc::new(Vhci::system()),
+            vhci: Rc::new(vhci),
             attached: RefCell::default(),
             waiting: RefCell::default(),
             capture: Capture::open(config.capture.as_ref()).context("cannot write the capture")?,

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -31,9 +31,12 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
 impl Machine {
     /// Starts a command that goes on, its log in a file.
     fn start(&self, args: &[&str]) -> Daemon {
-        let log = self.path().join(format!("{}.log", args[0]));
-        let child = self
-            .command(args)
+        self.start_as(self.command(args), args[0])
+    }
+
+    fn start_as(&self, mut command: Command, name: &str) -> Daemon {
+        let log = self.path().join(format!("{name}.log"));
+        let child = command
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())
             .spawn()
@@ -43,6 +46,36 @@ impl Machine {
 
     pub(crate) fn serve(&self) -> Daemon {
         let daemon = self.start(&["serve", "--listen", "127.0.0.1:0"]);
+        daemon.says("server started");
+        daemon
+    }
+
+    /// A server that may have so many open files and no more.
+    pub(crate) fn serve_with_files(&self, limit: u32) -> Daemon {
+        self.serve_under(&format!("ulimit -n {limit}"))
+    }
+
+    /// A server that starts with a low limit, which it may raise.
+    pub(crate) fn serve_with_soft_files(&self, limit: u32) -> Daemon {
+        self.serve_under(&format!("ulimit -S -n {limit}"))
+    }
+
+    fn serve_under(&self, limit: &str) -> Daemon {
+        let plain = self.command(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut limited = Command::new("sh");
+        limited
+            .arg("-c")
+            .arg(format!("{limit} && exec \"$0\" \"$@\""))
+            .arg(plain.get_program())
+            .args(plain.get_args())
+            .stdin(Stdio::null());
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        let daemon = self.start_as(limited, "serve");
         daemon.says("server started");
         daemon
     }
@@ -185,6 +218,15 @@ impl Daemon {
             .trim_end_matches(" kB")
             .parse()
             .unwrap()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end; `None` when a signal was it.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        wait(&mut self.child).code()
     }
 
     pub(crate) fn is_running(&mut self) -> bool {

@@ -12,6 +12,7 @@
 )]
 #[path = "../support/home.rs"]
 mod home;
+mod hotplug;
 mod hub;
 mod joining;
 mod life;

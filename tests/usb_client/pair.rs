@@ -83,16 +83,16 @@ impl Outlet for Wire {
     }
 }
 
-struct Pair {
-    device: Fake,
-    kernel: Kernel,
-    attachment: Attachment,
-    server: JoinHandle<End>,
+pub(crate) struct Pair {
+    pub(crate) device: Fake,
+    pub(crate) kernel: Kernel,
+    pub(crate) attachment: Attachment,
+    pub(crate) server: JoinHandle<End>,
     _sysfs: Sysfs,
 }
 
 impl Pair {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let sysfs = Sysfs::new();
         let device = Fake::new();
         let (to_server, from_client) = mpsc::unbounded_channel();
@@ -265,7 +265,7 @@ fn detaching_gives_the_device_back_to_its_drivers() {
         pair.kernel.write(2, 2, b"something").await;
         pair.kernel.expect(2, 0, &[]).await;
         assert_eq!(pair.device.claimed(), [0, 1]);
-        pair.attachment.detacher().detach();
+        pair.attachment.handle().detach();
         assert!(matches!(pair.attachment.ended().await, Ended::Detached));
         assert_eq!(pair.server.await.expect("a task's end"), End::Detached);
         assert_eq!(pair.device.driven(), [0, 1]);

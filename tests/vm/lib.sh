@@ -271,6 +271,11 @@ node_below() {
     echo "/dev/$found"
 }
 
+# Every port of vhci is free. Controllers after the first have a status file each.
+all_ports_free() {
+    ! awk '$3 ~ /^[0-9]+$/ && $3 != 4' /sys/devices/platform/vhci_hcd.0/status* | grep -q .
+}
+
 # udev reads a new disk's signatures; taken away under it, the kernel rightly reports I/O errors.
 probed() { udevadm settle --timeout=30; }
 

@@ -1,6 +1,7 @@
 //! Which guests are booted, with which devices, and which cases run in each.
 
 /// A guest, or a pair of guests, and the cases that share its boot.
+#[derive(Default)]
 pub(crate) struct Boot {
     /// Names its log directory.
     pub name: &'static str,
@@ -10,6 +11,8 @@ pub(crate) struct Boot {
     pub partner: Option<&'static str>,
     /// More arguments for QEMU; `{dir}` is a directory for sockets and images.
     pub devices: &'static [&'static str],
+    /// More options for `scripts/lab`, word by word; `{dir}` is the same directory.
+    pub options: &'static [&'static str],
     /// Sparse disk images made in `{dir}` before the boot: file name and size in bytes.
     pub images: &'static [(&'static str, u64)],
     pub cases: Vec<Case>,
@@ -48,10 +51,49 @@ const USB_DEVICES: &[&str] = &[
     "-device usb-tablet,bus=xhci.0,serial=LABTABLET1",
 ];
 
+/// One of each class that is no everyday one. What a program fetches is this project's documents.
+const CLASS_DEVICES: &[&str] = &[
+    "-device qemu-xhci,id=xhci,p2=8,p3=4",
+    concat!(
+        "-netdev user,id=slirp,tftp=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs"
+    ),
+    "-device usb-net,bus=xhci.0,netdev=slirp,serial=LABNET1",
+    "-chardev socket,id=slot,path={dir}/card,server=on,wait=off",
+    "-chardev socket,id=card,path={dir}/card",
+    "-device usb-ccid,id=reader,bus=xhci.0,serial=LABCCID1",
+    "-device ccid-card-passthru,bus=reader.0,chardev=slot",
+    "-device virtserialport,bus=labserial.0,chardev=card,name=lab.card",
+    concat!(
+        "-device usb-mtp,bus=xhci.0,serial=LABMTP1,rootdir=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs"
+    ),
+    // Ports above p3 are no USB 3 ones.
+    "-drive if=none,id=high,format=raw,file={dir}/high.img",
+    "-device usb-uas,id=high-uas,bus=xhci.0,port=5,serial=LABUAS2",
+    "-device scsi-hd,bus=high-uas.0,drive=high",
+    "-drive if=none,id=super,format=raw,file={dir}/super.img",
+    "-device usb-uas,id=super-uas,bus=xhci.0,port=4,serial=LABUAS3",
+    "-device scsi-hd,bus=super-uas.0,drive=super",
+];
+
+const CLASS_IMAGES: &[(&str, u64)] = &[("high.img", 64 * MIB), ("super.img", 64 * MIB)];
+
 const STICK_ONLY: &[&str] = &[
     "-device qemu-xhci,id=xhci",
     "-drive if=none,id=stick,format=raw,file={dir}/stick.img",
     "-device usb-storage,bus=xhci.0,drive=stick,serial=LABSTICK1",
+];
+
+/// A stick that QEMU can unplug and keeps the image of.
+const UNPLUGGABLE: &[&str] = &[
+    "-device qemu-xhci,id=xhci,p2=4,p3=4",
+    "-blockdev driver=file,node-name=image,filename={dir}/stick.img",
+    "-blockdev driver=raw,node-name=stick,file=image",
+    "-device usb-storage,id=stick,bus=xhci.0,port=2,drive=stick,serial=LABSTICK1",
+    "-chardev null,id=nowhere",
 ];
 
 const USB_IMAGES: &[(&str, u64)] = &[("stick.img", 64 * MIB)];
@@ -67,9 +109,15 @@ pub(crate) fn boots() -> Vec<Boot> {
         hid(),
         lifecycle(),
         kill(),
+        unplug(),
         refusal(),
+        classes(),
+        identity(),
         gadget(),
         usbtest(),
+        audio(),
+        many(),
+        cycles(),
     ]
 }
 
@@ -78,10 +126,10 @@ fn bridge(name: &'static str, script: &'static str, cases: Vec<Case>) -> Boot {
     Boot {
         name,
         script,
-        partner: None,
         devices: USB_DEVICES,
         images: USB_IMAGES,
         cases,
+        ..Boot::default()
     }
 }
 
@@ -156,6 +204,27 @@ fn kill() -> Boot {
     )
 }
 
+fn unplug() -> Boot {
+    Boot {
+        name: "unplug",
+        script: "unplug.sh",
+        devices: UNPLUGGABLE,
+        images: USB_IMAGES,
+        cases: vec![
+            pass(
+                "unplug::a_device_unplugged_while_it_is_read_comes_back_whole",
+                "under_way",
+            ),
+            pass("unplug::five_detaches_while_it_is_read", "detached"),
+            pass(
+                "unplug::another_device_at_the_port_takes_its_place",
+                "another_one",
+            ),
+        ],
+        ..Boot::default()
+    }
+}
+
 fn refusal() -> Boot {
     bridge(
         "refusal",
@@ -170,15 +239,53 @@ fn refusal() -> Boot {
     )
 }
 
+fn classes() -> Boot {
+    Boot {
+        name: "classes",
+        script: "classes.sh",
+        devices: CLASS_DEVICES,
+        images: CLASS_IMAGES,
+        cases: vec![
+            pass("classes::a_network_adapter_reaches_a_gateway", "network"),
+            pass("classes::a_card_in_a_reader_is_read", "card"),
+            pass("classes::a_file_comes_from_a_media_player", "player"),
+            pass("classes::a_uas_disk_works_at_high_speed", "disk"),
+            pass(
+                "classes::a_uas_disk_at_super_speed_is_refused_with_the_reason",
+                "refused_disk",
+            ),
+            pass("classes::a_security_key_registers_and_signs", "key"),
+        ],
+        ..Boot::default()
+    }
+}
+
+fn identity() -> Boot {
+    bridge(
+        "identity",
+        "identity.sh",
+        vec![
+            pass("identity::lsusb_says_the_same_on_both_sides", "descriptors"),
+            pass("identity::a_disks_transfers_are_the_same", "disk_trace"),
+            pass(
+                "identity::a_keyboards_transfers_are_the_same",
+                "keyboard_trace",
+            ),
+            pass(
+                "identity::a_serial_adapters_transfers_are_the_same",
+                "serial_trace",
+            ),
+        ],
+    )
+}
+
 /// Devices that the guest's own gadget functions make on an emulated controller of the kernel.
 fn gadgets(name: &'static str, script: &'static str, cases: Vec<Case>) -> Boot {
     Boot {
         name,
         script,
-        partner: None,
-        devices: &[],
-        images: &[],
         cases,
+        ..Boot::default()
     }
 }
 
@@ -218,6 +325,112 @@ fn usbtest() -> Boot {
     )
 }
 
+/// The speaker takes all that comes: with QEMU's own small buffer it would drop what comes early.
+const SOUND_DEVICES: &[&str] = &[
+    "-device qemu-xhci,id=xhci,p2=8,p3=8",
+    "-audiodev wav,id=wav,path={dir}/speaker.wav,out.mixing-engine=off,out.fixed-settings=off",
+    "-device usb-audio,bus=xhci.0,audiodev=wav,buffer=1920000,serial=LABSPEAKER1",
+];
+
+fn audio() -> Boot {
+    Boot {
+        name: "audio",
+        script: "audio.sh",
+        devices: SOUND_DEVICES,
+        options: &[
+            "--virtual-time",
+            "--share",
+            "{dir}",
+            "--env",
+            "LAB_SCRATCH={dir}",
+        ],
+        cases: vec![
+            pass("lab::a_missing_frame_of_sound_is_found", "a_missing_frame"),
+            pass("lab::a_speaker_gets_what_is_played", "played_locally"),
+            pass("lab::a_microphone_is_recorded_whole", "recorded_locally"),
+            pass(
+                "usb_audio::what_is_played_arrives_sample_by_sample",
+                "played",
+            ),
+            pass("usb_audio::a_minute_is_recorded_without_a_gap", "recorded"),
+        ],
+        ..Boot::default()
+    }
+}
+
+/// Sixteen: sticks at super speed, adapters at full speed, tablets at high speed.
+const MANY_DEVICES: &[&str] = &[
+    "-device qemu-xhci,id=xhci,p2=15,p3=15",
+    "-drive if=none,id=s1,format=raw,file={dir}/s1.img",
+    "-device usb-storage,bus=xhci.0,drive=s1,serial=MANYDISK1",
+    "-drive if=none,id=s2,format=raw,file={dir}/s2.img",
+    "-device usb-storage,bus=xhci.0,drive=s2,serial=MANYDISK2",
+    "-drive if=none,id=s3,format=raw,file={dir}/s3.img",
+    "-device usb-storage,bus=xhci.0,drive=s3,serial=MANYDISK3",
+    "-drive if=none,id=s4,format=raw,file={dir}/s4.img",
+    "-device usb-storage,bus=xhci.0,drive=s4,serial=MANYDISK4",
+    "-drive if=none,id=s5,format=raw,file={dir}/s5.img",
+    "-device usb-storage,bus=xhci.0,drive=s5,serial=MANYDISK5",
+    "-drive if=none,id=s6,format=raw,file={dir}/s6.img",
+    "-device usb-storage,bus=xhci.0,drive=s6,serial=MANYDISK6",
+    "-chardev socket,id=c1,path={dir}/c1,server=on,wait=off -chardev socket,id=f1,path={dir}/c1",
+    "-device usb-serial,bus=xhci.0,chardev=c1,serial=MANYTTY1",
+    "-device virtserialport,bus=labserial.0,chardev=f1,name=lab.far1",
+    "-chardev socket,id=c2,path={dir}/c2,server=on,wait=off -chardev socket,id=f2,path={dir}/c2",
+    "-device usb-serial,bus=xhci.0,chardev=c2,serial=MANYTTY2",
+    "-device virtserialport,bus=labserial.0,chardev=f2,name=lab.far2",
+    "-chardev socket,id=c3,path={dir}/c3,server=on,wait=off -chardev socket,id=f3,path={dir}/c3",
+    "-device usb-serial,bus=xhci.0,chardev=c3,serial=MANYTTY3",
+    "-device virtserialport,bus=labserial.0,chardev=f3,name=lab.far3",
+    "-chardev socket,id=c4,path={dir}/c4,server=on,wait=off -chardev socket,id=f4,path={dir}/c4",
+    "-device usb-serial,bus=xhci.0,chardev=c4,serial=MANYTTY4",
+    "-device virtserialport,bus=labserial.0,chardev=f4,name=lab.far4",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET1",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET2",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET3",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET4",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET5",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET6",
+];
+
+const MANY_IMAGES: &[(&str, u64)] = &[
+    ("s1.img", MIB),
+    ("s2.img", MIB),
+    ("s3.img", MIB),
+    ("s4.img", MIB),
+    ("s5.img", MIB),
+    ("s6.img", MIB),
+];
+
+const ADAPTER_ONLY: &[&str] = &[
+    "-device qemu-xhci,id=xhci",
+    "-device usb-serial,bus=xhci.0,chardev=cable,serial=LABFTDI1 -chardev null,id=cable",
+];
+
+fn many() -> Boot {
+    Boot {
+        name: "many",
+        script: "many.sh",
+        devices: MANY_DEVICES,
+        images: MANY_IMAGES,
+        cases: vec![pass("many::sixteen_devices_are_used_at_once", "sixteen")],
+        ..Boot::default()
+    }
+}
+
+fn cycles() -> Boot {
+    Boot {
+        name: "cycles",
+        script: "cycles.sh",
+        devices: ADAPTER_ONLY,
+        cases: vec![pass(
+            "many::two_hundred_cycles_leave_nothing_behind",
+            "cycles",
+        )],
+        ..Boot::default()
+    }
+}
+
 fn two_guests() -> Boot {
     Boot {
         name: "pair",
@@ -229,6 +442,7 @@ fn two_guests() -> Boot {
             pass("pair::two_guests_reach_each_other", "ping"),
             pass("pair::a_stick_is_read_from_another_kernel", "storage_read"),
         ],
+        ..Boot::default()
     }
 }
 
@@ -244,7 +458,6 @@ fn lab() -> Boot {
     Boot {
         name: "lab",
         script: "lab.sh",
-        partner: None,
         devices: USB_DEVICES,
         images: USB_IMAGES,
         cases: vec![
@@ -252,6 +465,7 @@ fn lab() -> Boot {
             pass("lab::the_emulated_usb_devices_are_there", "usb_devices"),
             pass("lab::two_namespaces_reach_only_each_other", "namespaces"),
         ],
+        ..Boot::default()
     }
 }
 
@@ -264,9 +478,6 @@ fn misbehaving() -> Boot {
     Boot {
         name: "misbehaving",
         script: "detector.sh",
-        partner: None,
-        devices: &[],
-        images: &[],
         cases: vec![
             fails(
                 "detector::a_kernel_warning_fails_its_case",
@@ -295,6 +506,7 @@ fn misbehaving() -> Boot {
                 wanted: Wanted::Hang,
             },
         ],
+        ..Boot::default()
     }
 }
 
@@ -302,13 +514,11 @@ fn panicking() -> Boot {
     Boot {
         name: "panicking",
         script: "detector.sh",
-        partner: None,
-        devices: &[],
-        images: &[],
         cases: vec![Case {
             name: "detector::a_guest_that_panics_is_noticed",
             function: "panic",
             wanted: Wanted::Panic,
         }],
+        ..Boot::default()
     }
 }

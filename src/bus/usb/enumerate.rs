@@ -37,6 +37,9 @@ pub struct UsbDeviceInfo {
     pub location: Location,
     /// Ports on the way from the root hub, `1.4`.
     pub ports: String,
+    /// The name of its socket's other port: a USB 3 socket is one for high speed and one for super
+    /// speed, at different buses.
+    pub peer: Option<String>,
     /// It was imported from another machine, by vhci-hcd.
     pub imported: bool,
     /// idVendor.
@@ -122,6 +125,8 @@ fn describe(info: &nusb::DeviceInfo) -> UsbDeviceInfo {
             })
             .collect()
     });
+    let peer = fs::canonicalize(sysfs.join("port/peer")).ok();
+    let peer = peer.and_then(|port| port_name(port.file_name()?.to_str()?));
     let imported = fs::canonicalize(&sysfs).is_ok_and(|device| is_imported(&device));
     UsbDeviceInfo {
         id: String::new(),
@@ -131,6 +136,7 @@ fn describe(info: &nusb::DeviceInfo) -> UsbDeviceInfo {
             sysfs,
         },
         ports: ports.join("."),
+        peer,
         imported,
         vendor: info.vendor_id(),
         product: info.product_id(),
@@ -142,6 +148,15 @@ fn describe(info: &nusb::DeviceInfo) -> UsbDeviceInfo {
         product_name: info.product_string().map(str::to_owned),
         serial: info.serial_number().map(str::to_owned),
     }
+}
+
+/// What the kernel calls `usb2-port4` (at a root hub) or `2-1-port4` (at another hub).
+fn port_name(port: &str) -> Option<String> {
+    let (hub, number) = port.rsplit_once("-port")?;
+    Some(match hub.strip_prefix("usb") {
+        Some(bus) => format!("usb@{bus}-{number}"),
+        None => format!("usb@{hub}.{number}"),
+    })
 }
 
 /// nusb shows the current alternate settings only, the kernel's copy of the descriptors has all.
@@ -226,6 +241,7 @@ mod tests {
                 sysfs: PathBuf::new(),
             },
             ports: ports.to_owned(),
+            peer: None,
             imported: false,
             vendor: 0x0403,
             product: 0x6001,
@@ -294,6 +310,14 @@ mod tests {
             ids(vec![device("1", Some("0001")), copy]),
             ["usb:0403:6001:0001", "usb:0403:6001@1-2"]
         );
+    }
+
+    #[test]
+    fn the_kernels_names_of_ports_are_understood() {
+        assert_eq!(port_name("usb2-port14").unwrap(), "usb@2-14");
+        assert_eq!(port_name("2-1-port3").unwrap(), "usb@2-1.3");
+        assert_eq!(port_name("2-1.4-port3").unwrap(), "usb@2-1.4.3");
+        assert_eq!(port_name("2-1:1.0"), None);
     }
 
     #[test]

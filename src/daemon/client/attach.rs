@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use tokio::sync::Notify;
 
 use super::follow::is_unplugging;
 use super::hub::Hub;
 use super::{Client, files};
-use crate::bus::usb::client::{self, AttachError, Attachment, Detacher};
+use crate::bus::usb::client::{self, AttachError, Attachment, Handle};
 use crate::bus::usb::op::{AttachRequest, AttachResponse, Mode as UseMode, Speed};
 use crate::daemon::admin::unresolved;
 use crate::daemon::control::Conversation;
@@ -44,19 +45,23 @@ pub(super) struct Attached {
     /// Its id, as far as the owner told.
     pub(super) id: String,
     pub(super) name: String,
-    pub(super) port: PortId,
     pub(super) speed: Speed,
     since: Mono,
-    detacher: Detacher,
+    handle: Handle,
     ended: Cell<bool>,
     end: Notify,
     why: RefCell<Option<String>>,
 }
 
 impl Attached {
+    /// The port it is on now.
+    pub(super) fn port(&self) -> PortId {
+        self.handle.port()
+    }
+
     /// Starts giving it back.
     pub(super) fn detach(&self) {
-        self.detacher.detach();
+        self.handle.detach();
     }
 
     /// Waits until it is gone.
@@ -72,7 +77,7 @@ impl Attached {
 
     /// The device for people, with the files that it has now.
     pub(super) fn info(&self, vhci: &Vhci) -> AttachedDevice {
-        let files = sysfs(vhci, self.port).map(|device| files::below(&device));
+        let files = sysfs(vhci, self.port()).map(|device| files::below(&device));
         AttachedDevice {
             files: files.unwrap_or_default(),
             ..self.describe()
@@ -85,7 +90,7 @@ impl Attached {
             node: self.node.clone(),
             device: self.device.clone(),
             name: self.name.clone(),
-            port: self.port.0,
+            port: self.port().0,
             speed: self.speed.to_string(),
             live: !self.ended.get(),
             age: clock::mono().since(self.since).as_secs(),
@@ -151,7 +156,7 @@ impl Client {
             Ok(attachment) => attachment,
             Err(error) => {
                 outlet.reset(Status::Ok);
-                return Err(attach_error(&error));
+                return Err(attach_error(&error, target.name()));
             }
         };
         let attached = Rc::new(Attached {
@@ -159,10 +164,9 @@ impl Client {
             device: target.name().to_owned(),
             id: target.brief.dev,
             name: target.brief.name,
-            port: attachment.port(),
             speed: response.spd,
             since: clock::mono(),
-            detacher: attachment.detacher(),
+            handle: attachment.handle(),
             ended: Cell::new(false),
             end: Notify::new(),
             why: RefCell::default(),
@@ -188,7 +192,7 @@ impl Client {
     async fn settle(&self, attached: &Attached) -> Result<(), ControlError> {
         let bound = async {
             loop {
-                let device = sysfs(&self.vhci, attached.port);
+                let device = sysfs(&self.vhci, attached.port());
                 if device.is_some_and(|device| has_driver(&device)) {
                     return;
                 }
@@ -233,7 +237,7 @@ async fn watch(
     let end = attachment.ended().await;
     let reason: &dyn std::error::Error = &end;
     let (node, device) = (&attached.node.name, &attached.device);
-    tracing::info!(node, device, port = %attached.port, reason, "device is no longer attached");
+    tracing::info!(node, device, port = %attached.port(), reason, "device is no longer attached");
     *attached.why.borrow_mut() = Some(end.to_string());
     attached.ended.set(true);
     attached.end.notify_waiters();
@@ -457,10 +461,23 @@ fn call_error(error: &CallError, node: &NodeName, thing: &str) -> ControlError {
     }
 }
 
-fn attach_error(error: &AttachError) -> ControlError {
+fn attach_error(error: &AttachError, device: &str) -> ControlError {
     match error {
         AttachError::Vhci(error) => vhci_error(error),
-        AttachError::Speed(_) | AttachError::Descriptors(_) | AttachError::Socket(_) => {
+        AttachError::Streams => {
+            ControlError::refused(format!("no driver on this machine can use {device}"))
+                .because(error.to_string())
+        }
+        AttachError::Socket(cause) => {
+            let error = ControlError::failed(error.to_string()).because(cause.to_string());
+            match cause.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EMFILE) => {
+                    error.mend("raise its limit of open files: LimitNOFILE= of its service")
+                }
+                Some(_) | None => error,
+            }
+        }
+        AttachError::Speed(_) | AttachError::Descriptors(_) => {
             ControlError::failed(error.to_string())
         }
     }

@@ -97,7 +97,7 @@ impl Client {
     fn remote_device(&self, node: &str, brief: Brief) -> RemoteDevice {
         let port = self
             .find_attached(node, &brief.dev)
-            .map(|attached| attached.port.0);
+            .map(|attached| attached.port().0);
         let state = match State::from_u8(brief.state) {
             State::InUse if port.is_some() => DeviceState::Attached,
             State::Free => DeviceState::Free,
@@ -182,7 +182,7 @@ impl Client {
             DetachTarget::All => Ok(held),
             DetachTarget::Port(port) => held
                 .into_iter()
-                .find(|device| device.was().port.0 == *port)
+                .find(|device| device.was().port().0 == *port)
                 .map(|device| vec![device])
                 .ok_or_else(|| {
                     ControlError::not_found(format!("nothing of ours is attached to port {port}"))

@@ -34,6 +34,7 @@ fn rights_of(node: &[u8; 16], acl: &Acl, opcode: Option<Opcode>) -> Rights {
     let names = Names {
         id: &id,
         port: Some(&port),
+        peer: None,
     };
     acl.rights(&caller, names, opcode, 1_000)
 }

@@ -72,7 +72,8 @@ impl Arriving {
     /// Nothing here has a timeout: drivers unlink when they lose patience.
     pub(super) fn begin(submit: Submit, endpoints: &Endpoints) -> Self {
         let data = usize::try_from(submit.data_len().min(RESERVED)).unwrap_or(0);
-        let mut buffer = Vec::with_capacity(HEAD + data);
+        let head = if submit.packets == 0 { HEAD } else { 0 };
+        let mut buffer = Vec::with_capacity(head + data);
         let plan = plan(&submit, endpoints, &mut buffer);
         Self {
             submit,

@@ -125,6 +125,16 @@ pub(super) enum FromKernel {
     Unlink(Unlink),
 }
 
+impl FromKernel {
+    /// The number that the kernel gave this message.
+    pub(super) const fn seqnum(&self) -> u32 {
+        match self {
+            Self::Submit(incoming) => incoming.submit.seqnum,
+            Self::Unlink(unlink) => unlink.seqnum,
+        }
+    }
+}
+
 /// Why the kernel's messages cannot be followed any further.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {

@@ -36,8 +36,6 @@ pub(super) const UNLINK_PATIENCE: Duration = Duration::from_secs(6);
 const RETRY: Duration = Duration::from_millis(10);
 /// Unlinks that came before their URB.
 const MAX_EARLY: usize = 1024;
-/// The kernel compares sequence numbers with mixed signs and loses URBs from 2^31 on.
-const SEQNUM_WARNING: u32 = 0x7000_0000;
 
 /// Why no further URB can be served.
 #[derive(Debug)]
@@ -92,7 +90,6 @@ pub(super) struct Urbs {
     guards: VecDeque<(Instant, Guarded)>,
     messages: Vec<Message>,
     late: Late,
-    warned_of_seqnum: bool,
 }
 
 impl Urbs {
@@ -109,7 +106,6 @@ impl Urbs {
             guards: VecDeque::new(),
             messages: Vec::new(),
             late: Late::default(),
-            warned_of_seqnum: false,
         }
     }
 
@@ -179,6 +175,11 @@ impl Urbs {
         self.send_waiting(now)
     }
 
+    /// True when the server owes nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.requests.is_empty()
+    }
+
     /// Asks the server to give up everything outstanding.
     pub(super) fn cancel_all(&mut self) {
         self.waiting.clear();
@@ -199,7 +200,6 @@ impl Urbs {
             return Err(Fatal::Kernel(KernelFault::DuplicateSeqnum(seqnum)));
         }
         self.newest = Some(seqnum);
-        self.warn_of_seqnum(seqnum);
         if let Some(unlink) = self.early.remove(&seqnum) {
             self.unlinked(unlink, -libc::ECONNRESET);
             return Ok(());
@@ -487,17 +487,6 @@ impl Urbs {
     fn unlinked(&mut self, seqnum: u32, status: i32) {
         let ret = Return::Unlink(RetUnlink { seqnum, status });
         self.messages.push(Message::bare(ret));
-    }
-
-    fn warn_of_seqnum(&mut self, seqnum: u32) {
-        if seqnum >= SEQNUM_WARNING && !self.warned_of_seqnum {
-            self.warned_of_seqnum = true;
-            tracing::warn!(
-                seqnum,
-                "this port's hub nears the end of the kernel's sequence numbers: \
-                 detach and attach again at a quiet moment"
-            );
-        }
     }
 }
 

@@ -1,0 +1,84 @@
+#!/bin/bash
+# One device taken and given back many times: nothing stays behind.
+source "${BASH_SOURCE[0]%/*}/lib.sh"
+source "${BASH_SOURCE[0]%/*}/bridge.sh"
+
+CYCLES=200
+# Both daemons have everything that they will ever need after so many of them.
+WARM=20
+# What a daemon may have more in the end: caches that fill up, pages that its heap keeps.
+MORE_KIB=768
+
+prepare() {
+    modprobe vhci-hcd
+    make_namespaces
+}
+
+# usage NAME: resident memory in KiB, open files and threads of a daemon.
+usage() {
+    local pid
+    pid=$(pid_of "$1")
+    echo "$(awk '/^VmRSS/ { print $2 }' "/proc/$pid/status")" \
+        "$(find "/proc/$pid/fd" -mindepth 1 | wc -l)" \
+        "$(find "/proc/$pid/task" -mindepth 1 -maxdepth 1 | wc -l)"
+}
+
+# flat NAME BEFORE: a daemon's usage is what it was, but for a little memory.
+flat() {
+    local name=$1 memory files threads memory_then files_then threads_then
+    read -r memory_then files_then threads_then <<<"$2"
+    read -r memory files threads <<<"$(usage "$name")"
+    echo "$name: $2 -> $memory $files $threads (KiB, files, threads)"
+    ((files <= files_then + 1)) || fail "$name has $files open files instead of $files_then"
+    # Threads that wait for the kernel end ten seconds after their last work.
+    ((threads <= threads_then + 2)) || fail "$name has $threads threads instead of $threads_then"
+    ((memory <= memory_then + MORE_KIB)) || fail "$name grew from $memory_then to $memory KiB"
+}
+
+# udev hears of every device as before but has nothing to do for it: its rules would take most of an
+# emulated processor's time.
+without_udev_rules() {
+    mount -t tmpfs none /usr/lib/udev/rules.d
+    mount -t tmpfs none /run/udev/rules.d
+    udevadm control --reload
+}
+
+with_udev_rules() {
+    umount /usr/lib/udev/rules.d /run/udev/rules.d
+    udevadm control --reload
+}
+
+# turn attach|detach: asked through the client's socket, which needs no namespace.
+turn() {
+    "$MYCLERK" --run "$CASE_DIR/run-laptop" "$1" "hub/$ADAPTER_ID" >"$CASE_DIR/$1.log" 2>&1 ||
+        fail "$1 of cycle $round: $(tail -n 1 "$CASE_DIR/$1.log")"
+}
+
+LIMIT_cycles=900
+case_cycles() {
+    local round owned hub_then laptop_then
+    bridge_up
+    share $ADAPTER_ID
+    # shellcheck disable=SC2086 # vendor and product are two words
+    owned=$(owned_usb $ADAPTER)
+    without_udev_rules
+    for ((round = 1; round <= CYCLES; round++)); do
+        turn attach
+        turn detach
+        must_come 30 "the owner's driver in cycle $round" has_driver "$owned" ftdi_sio
+        if ((round % WARM == 0)); then
+            echo "after $round cycles in $SECONDS s: hub $(usage hub), laptop $(usage laptop)"
+        fi
+        if ((round == WARM)); then
+            hub_then=$(usage hub)
+            laptop_then=$(usage laptop)
+        fi
+    done
+    flat hub "$hub_then"
+    flat laptop "$laptop_then"
+    must_come 30 "the freedom of all ports" all_ports_free
+    with_udev_rules
+}
+
+
+run_cases "$@"
