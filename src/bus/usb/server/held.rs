@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use tracing::warn;
 
 use super::reply::Refused;
-use crate::bus::usb::descriptor::{CLASS_PRINTER, Configuration, Descriptors, Endpoint};
+use crate::bus::usb::descriptor::{CLASS_PRINTER, Configuration, Descriptors, Endpoint, Setting};
 use crate::bus::usb::hardware::UsbPort;
 use crate::wire::status::{Status, sub};
 
@@ -170,9 +170,12 @@ impl Held {
 
     /// An endpoint that the peer may use now: of a claimed interface in its current setting.
     pub(super) fn endpoint(&self, address: u8) -> Option<&Endpoint> {
-        self.claimed
-            .iter()
-            .find_map(|interface| self.current(*interface)?.endpoint(address))
+        let mut settings = self.active()?.settings.iter();
+        settings.find_map(|setting| {
+            setting
+                .endpoint(address)
+                .filter(|_| self.is_current(setting) && self.has_interface(setting.interface))
+        })
     }
 
     /// Whether any setting of a claimed interface has an endpoint of that number, in whatever
@@ -192,12 +195,17 @@ impl Held {
         self.descriptors.configuration(self.configuration)
     }
 
-    fn current(&self, interface: u8) -> Option<&crate::bus::usb::descriptor::Setting> {
+    fn current(&self, interface: u8) -> Option<&Setting> {
         if !self.has_interface(interface) {
             return None;
         }
-        let alternate = self.alternates.get(&interface).copied().unwrap_or(0);
-        self.active()?.setting(interface, alternate)
+        let mut settings = self.active()?.settings.iter();
+        settings.find(|setting| setting.interface == interface && self.is_current(setting))
+    }
+
+    fn is_current(&self, setting: &Setting) -> bool {
+        let alternate = self.alternates.get(&setting.interface).copied();
+        setting.alternate == alternate.unwrap_or(0)
     }
 
     /// Chooses a configuration. The kernel refuses that while an interface is claimed, so they are
