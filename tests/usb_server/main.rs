@@ -12,4 +12,5 @@ mod bench;
 mod changes;
 mod ending;
 mod hostile;
+mod taken;
 mod transfers;

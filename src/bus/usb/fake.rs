@@ -75,6 +75,12 @@ impl Fake {
         state.settle();
     }
 
+    /// Resets the device as another program of its owner does: whoever has claimed interfaces loses
+    /// them to the kernel drivers.
+    pub fn reset_by_other(&self) {
+        self.state().reset_by_other();
+    }
+
     /// Pulls the plug.
     pub fn unplug(&self) {
         self.state().unplug();

@@ -154,9 +154,9 @@ impl State {
         }
         if transfer.kind != TransferType::Control {
             let owner = self.owner(transfer.endpoint).ok_or(Errno::ENOENT)?;
-            if !self.claimed.contains(&owner) {
-                self.complain(format!("interface {owner} was not claimed before use"));
-            }
+            self.use_interface(owner)?;
+        } else if let [0x01 | 0x21 | 0x81 | 0xa1, _, _, _, interface, ..] = *transfer.buffer {
+            self.use_interface(interface)?;
         }
         self.queues
             .entry(transfer.endpoint)
@@ -218,15 +218,50 @@ impl State {
     }
 
     pub(super) fn set_interface(&mut self, interface: u8, alternate: u8) -> Result<(), Errno> {
-        if !self.claimed.contains(&interface) {
-            self.complain(format!("interface {interface} was not claimed before use"));
-        }
+        self.use_interface(interface)?;
         self.unlink_interface(interface);
         if alternate > u8::from(interface == 1 && self.configuration == 1) {
             return Err(Errno::EINVAL);
         }
         self.alternates.insert(interface, alternate);
         Ok(())
+    }
+
+    /// Claims an interface as usbfs does when somebody uses it without having done so.
+    pub(super) fn use_interface(&mut self, interface: u8) -> Result<(), Errno> {
+        if self.claimed.contains(&interface) {
+            return Ok(());
+        }
+        self.complain(format!("interface {interface} was not claimed before use"));
+        self.claim(interface)
+    }
+
+    /// Claims an interface that no driver has.
+    pub(super) fn claim(&mut self, interface: u8) -> Result<(), Errno> {
+        if self.gone {
+            return Err(Errno::ENODEV);
+        }
+        if !self.interfaces().contains(&interface) {
+            return Err(Errno::ENOENT);
+        }
+        if self.driven.contains(&interface) || self.foreign.contains(&interface) {
+            return Err(Errno::EBUSY);
+        }
+        self.claimed.insert(interface);
+        Ok(())
+    }
+
+    /// A reset that unbinds usbfs and binds the kernel drivers in its place.
+    pub(super) fn reset_by_other(&mut self) {
+        let endpoints: Vec<u8> = self.queues.keys().copied().collect();
+        for endpoint in endpoints {
+            self.unlink(endpoint, SHUT_DOWN);
+        }
+        self.claimed.clear();
+        self.alternates.clear();
+        self.halted.clear();
+        self.memory.clear();
+        self.driven = self.interfaces().into_iter().collect();
     }
 
     pub(super) fn unplug(&mut self) {

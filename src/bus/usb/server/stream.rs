@@ -3,6 +3,8 @@
 //! While a change of the device, or a discard, waits for the hardware on another thread, the data
 //! thread leaves the device alone and requests queue up, because any ioctl of it would wait too.
 
+mod claims;
+
 use core::future::{pending, poll_fn};
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -14,10 +16,11 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
+use self::claims::Claims;
 use super::End;
 use super::check::{self, Change, Form, Order, Work};
 use super::held::Held;
-use super::outstanding::{CANCELLED, GONE, Outstanding, SHUT_DOWN, UNLINKED};
+use super::outstanding::{CANCELLED, GONE, Outstanding, Pending, SHUT_DOWN, UNLINKED};
 use super::reply::{self, Refused};
 use crate::bus::usb::hardware::UsbDevice;
 use crate::bus::usb::op::DescriptorReply;
@@ -45,6 +48,7 @@ pub(super) struct Stream {
     spare: Vec<Vec<u8>>,
     /// Since when the first request of the backlog waits for usbfs to have memory.
     starved: Option<Instant>,
+    claims: Claims,
     /// The request that gave the device back; it is answered last.
     detached: Option<u32>,
 }
@@ -65,6 +69,7 @@ struct Returned {
 
 enum Outcome {
     Discarded,
+    Reclaimed(Result<(), Errno>),
     Changed {
         corr: u32,
         change: Change,
@@ -100,6 +105,7 @@ impl Stream {
             discards: Vec::new(),
             spare: Vec::new(),
             starved: None,
+            claims: Claims::default(),
             detached: None,
         }
     }
@@ -205,21 +211,22 @@ impl Stream {
                     self.backlog.push_front(request);
                     break;
                 }
+                Err(Errno::EBUSY) => {
+                    self.backlog.push_front(request);
+                    break;
+                }
                 Err(_) => {
                     self.backlog.push_front(request);
                     return Some(End::DeviceGone);
                 }
             }
         }
+        self.recover_claims();
         if !self.discards.is_empty() && matches!(self.hold, Hold::Here(_)) {
             let mut keys = core::mem::take(&mut self.discards);
-            // The last first, so that none is started by the end of the one before it.
             keys.sort_unstable();
             self.send_away(move |held| {
-                for key in keys.iter().rev() {
-                    // EINVAL: it finished meanwhile and will be reaped as such.
-                    let _ = held.port().discard(*key);
-                }
+                discard(held, &keys);
                 Outcome::Discarded
             });
         }
@@ -229,8 +236,8 @@ impl Stream {
     /// Starts one request.
     ///
     /// # Errors
-    /// `ENODEV` when the device is gone, `ENOMEM` when it is worth trying again; the request is not
-    /// answered then.
+    /// `ENODEV` when the device is gone, `ENOMEM` when it is worth trying again, `EBUSY` when the
+    /// interfaces must be taken again first; the request is not answered then.
     fn start(&mut self, outlet: &dyn Outlet, request: &Request) -> Result<(), Errno> {
         let Hold::Here(held) = &mut self.hold else {
             return Ok(());
@@ -246,18 +253,32 @@ impl Stream {
                 if !is_reading(&order) {
                     held.touch();
                 }
-                return self.submit(outlet, corr, &order);
+                let interface = target(held, &order);
+                return match self.check_claim(interface) {
+                    Ok(()) => self.submit(outlet, corr, &order),
+                    Err(errno) => self.not_accepted(outlet, corr, errno),
+                };
             }
             Ok(Work::Done(form)) => outlet.respond(corr, Status::Ok, done(form)),
-            Ok(Work::Job(change, form)) => self.send_away(move |held| {
-                let result = apply(held, change);
-                Outcome::Changed {
-                    corr,
-                    change,
-                    form,
-                    result,
-                }
-            }),
+            Ok(Work::Job(change, form)) => {
+                // A reset waits for everything in flight, and the device may be past answering.
+                let keys = match change {
+                    Change::Reset => self.outstanding.keys(),
+                    Change::SetConfiguration(_)
+                    | Change::SetInterface { .. }
+                    | Change::ClearHalt(_) => Vec::new(),
+                };
+                self.send_away(move |held| {
+                    discard(held, &keys);
+                    let result = apply(held, change);
+                    Outcome::Changed {
+                        corr,
+                        change,
+                        form,
+                        result,
+                    }
+                });
+            }
             Ok(Work::Detach) => {
                 let keys = self.outstanding.shut_down();
                 self.send_away(move |held| {
@@ -297,20 +318,28 @@ impl Stream {
                 self.outstanding.insert(key, corr, order.form, deadline);
                 Ok(())
             }
-            Err(Errno::ENODEV) => Err(Errno::ENODEV),
-            Err(Errno::ENOMEM) if self.starved.is_none_or(|since| since.elapsed() < STARVED.1) => {
-                Err(Errno::ENOMEM)
-            }
-            Err(errno) => {
-                let what = match errno {
-                    Errno::ENOMEM => "usbfs is full (raise usbcore.usbfs_memory_mb)",
-                    _ => "the transfer was not accepted",
-                };
-                let refused = Refused::io(what, errno);
-                outlet.respond(corr, refused.status, refused.payload());
-                Ok(())
-            }
+            Err(errno) => self.not_accepted(outlet, corr, errno),
         }
+    }
+
+    /// Answers a transfer that usbfs refused.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    fn not_accepted(&mut self, outlet: &dyn Outlet, corr: u32, errno: Errno) -> Result<(), Errno> {
+        let what = match errno {
+            Errno::ENODEV | Errno::EBUSY => return Err(errno),
+            Errno::ENOMEM if self.starved.is_none_or(|since| since.elapsed() < STARVED.1) => {
+                return Err(errno);
+            }
+            Errno::ENOENT if self.miss_setting() => return Err(Errno::EBUSY),
+            Errno::ENOMEM => "usbfs is full (raise usbcore.usbfs_memory_mb)",
+            Errno::EACCES => "another program of the owner has taken the device",
+            _ => "the transfer was not accepted",
+        };
+        let refused = Refused::io(what, errno);
+        outlet.respond(corr, refused.status, refused.payload());
+        Ok(())
     }
 
     /// Lends the device to a thread that may wait.
@@ -331,13 +360,21 @@ impl Stream {
         self.hold = Hold::Here(returned.held);
         match returned.outcome {
             Outcome::Discarded => self.reap(outlet),
+            Outcome::Reclaimed(result) => {
+                if let Err(errno) = result {
+                    warn!(%errno, "not every interface could be taken again");
+                }
+                let end = self.reap(outlet);
+                self.claims.taken();
+                end.or_else(|| (result == Err(Errno::ENODEV)).then_some(End::DeviceGone))
+            }
             Outcome::Changed {
                 corr,
                 change,
                 form,
                 result,
             } => {
-                let end = self.reap(outlet);
+                let end = self.reap_own(outlet);
                 match (result, form) {
                     (Ok(()), form) => outlet.respond(corr, Status::Ok, done(form)),
                     (Err(errno), Form::Received | Form::Sent) => {
@@ -349,11 +386,11 @@ impl Stream {
                         outlet.respond(corr, refused.status, refused.payload());
                     }
                 }
-                end.or_else(|| (result == Err(Errno::ENODEV)).then_some(End::DeviceGone))
+                end.or_else(|| is_lost(change, result).then_some(End::DeviceGone))
             }
             Outcome::GivenBack { corr } => {
                 self.detached = Some(corr);
-                let _ = self.reap(outlet);
+                let _ = self.reap_own(outlet);
                 Some(End::Detached)
             }
         }
@@ -361,9 +398,20 @@ impl Stream {
 
     /// Takes back and answers everything that finished.
     fn reap(&mut self, outlet: &dyn Outlet) -> Option<End> {
+        let end = self.take_back(outlet, true);
+        self.settle_suspects(outlet, end.is_none());
+        end
+    }
+
+    /// The same after a change of ours, which ends transfers as if somebody else had made it.
+    fn reap_own(&mut self, outlet: &dyn Outlet) -> Option<End> {
+        self.take_back(outlet, false)
+    }
+
+    fn take_back(&mut self, outlet: &dyn Outlet, suspicious: bool) -> Option<End> {
         loop {
             match self.device.reap() {
-                Ok(Some(completion)) => self.complete(outlet, completion),
+                Ok(Some(completion)) => self.complete(outlet, completion, suspicious),
                 Ok(None) => return None,
                 Err(errno) => {
                     if errno != Errno::ENODEV {
@@ -375,11 +423,19 @@ impl Stream {
         }
     }
 
-    fn complete(&mut self, outlet: &dyn Outlet, completion: Completion) {
+    fn complete(&mut self, outlet: &dyn Outlet, completion: Completion, suspicious: bool) {
         let Some(pending) = self.outstanding.remove(completion.key) else {
             warn!("a USB transfer finished that nobody asked for");
             return;
         };
+        if suspicious && self.claims.is_suspect(&pending, &completion) {
+            self.claims.suspect(pending, completion);
+        } else {
+            self.answer(outlet, &pending, completion);
+        }
+    }
+
+    fn answer(&mut self, outlet: &dyn Outlet, pending: &Pending, completion: Completion) {
         let status = pending.status(completion.status);
         let (status, payload) = match pending.form {
             Form::Received => {
@@ -473,6 +529,27 @@ fn is_reading(order: &Order<'_>) -> bool {
             .is_some_and(|[request_type, ..]| request_type & 0xe0 == 0x80)
 }
 
+/// Whether a change lost the device: after a reset, not only when the kernel says so.
+fn is_lost(change: Change, result: Result<(), Errno>) -> bool {
+    result == Err(Errno::ENODEV) || (change == Change::Reset && result == Err(Errno::EIO))
+}
+
+/// The interface that usbfs wants to be claimed for a transfer (kernel `drivers/usb/core/devio.c`
+/// `check_ctrlrecip()` for those on endpoint 0).
+fn target(held: &Held, order: &Order<'_>) -> Option<u8> {
+    let Some([request_type, _, _, _, index, ..]) = order.setup else {
+        return held.interface_of(order.endpoint);
+    };
+    match (request_type & 0x60, request_type & 0x1f) {
+        (check::VENDOR, _) => None,
+        (_, 1) => held.has_interface(index).then_some(index),
+        (_, 2) => held
+            .interface_of(index)
+            .or_else(|| held.interface_of(index ^ 0x80)),
+        _ => None,
+    }
+}
+
 fn apply(held: &mut Held, change: Change) -> Result<(), Errno> {
     match change {
         Change::SetConfiguration(value) => held.set_configuration(value),
@@ -480,8 +557,16 @@ fn apply(held: &mut Held, change: Change) -> Result<(), Errno> {
             interface,
             alternate,
         } => held.set_interface(interface, alternate),
-        Change::ClearHalt(endpoint) => held.port().clear_halt(endpoint),
+        Change::ClearHalt(endpoint) => held.clear_halt(endpoint),
         Change::Reset => held.reset(),
+    }
+}
+
+/// Gives transfers up, the last first, so that none is started by the end of the one before it.
+fn discard(held: &Held, keys: &[u64]) {
+    for key in keys.iter().rev() {
+        // EINVAL: it finished meanwhile and will be reaped as such.
+        let _ = held.port().discard(*key);
     }
 }
 
