@@ -8,5 +8,6 @@ mod kernel;
 mod machine;
 mod moving;
 mod pair;
+mod resets;
 mod rig;
 mod transfers;
