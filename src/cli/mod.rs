@@ -20,6 +20,7 @@ mod list;
 mod members;
 mod output;
 mod qr;
+mod reset;
 mod revoke;
 mod serve;
 mod status;
@@ -119,6 +120,7 @@ enum Command {
     List(list::List),
     Attach(attach::Attach),
     Detach(detach::Detach),
+    Reset(reset::Reset),
     Status(status::Status),
     Doctor(doctor::Doctor),
 }
@@ -160,6 +162,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         | Command::List(_)
         | Command::Attach(_)
         | Command::Detach(_)
+        | Command::Reset(_)
         | Command::Status(_)
         | Command::Doctor(_) => Program::Subcommand,
     };
@@ -186,6 +189,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::List(args) => args.run(&context),
         Command::Attach(args) => args.run(&context),
         Command::Detach(args) => args.run(&context),
+        Command::Reset(args) => args.run(&context),
         Command::Status(status::Status {}) => status::Status::run(&context),
         Command::Doctor(args) => args.run(&context),
     }

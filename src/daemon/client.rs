@@ -2,14 +2,16 @@
 //! local ones.
 //!
 //! One [`Client`] is shared by everything on the daemon's thread: the connections ([`hub`]), the
-//! family's news ([`family`]), the attached devices ([`attach`]) and what the person at this
-//! machine asks ([`control`]).
+//! family's news ([`family`]), the attached devices ([`attach`], [`reset`]) and what the person at
+//! this machine asks ([`control`]).
 
 mod attach;
 mod control;
 mod family;
 mod files;
 mod hub;
+mod ports;
+mod reset;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -21,7 +21,7 @@ use crate::device::name::{self, Candidate, NameError};
 use crate::device::op::{Brief, ListRequest, ListResponse};
 use crate::device::registry::State;
 use crate::kernel::clock;
-use crate::kernel::vhci::{PortId, Vhci, VhciError};
+use crate::kernel::vhci::{PortId, Vhci};
 use crate::wire::msgpack;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
@@ -52,6 +52,11 @@ impl Attached {
     /// The port it is on now.
     pub(super) fn port(&self) -> PortId {
         self.handle.port()
+    }
+
+    /// Steers the attachment.
+    pub(super) const fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Starts giving it back.
@@ -87,7 +92,7 @@ impl Attached {
 }
 
 /// Where sysfs has the device on a port, once the kernel has enumerated it.
-fn sysfs(vhci: &Vhci, port: PortId) -> Option<PathBuf> {
+pub(super) fn sysfs(vhci: &Vhci, port: PortId) -> Option<PathBuf> {
     let ports = vhci.ports().ok()?;
     let port = ports.into_iter().find(|candidate| candidate.id == port)?;
     let device = Path::new(USB_DEVICES).join(port.local_bus_id);
@@ -111,7 +116,7 @@ impl Client {
         }
         if offered.contains(&brief) {
             // Without vhci-hcd the owner need not let its drivers go for nothing.
-            self.vhci.ports().map_err(|error| vhci_error(&error))?;
+            self.vhci.ports().map_err(|error| self.no_port(&error))?;
         }
         asker.step(format!("asking {} for {}", node.name, brief.dev));
         let (response, stream) = open(&peer, &brief, &node).await?;
@@ -120,7 +125,7 @@ impl Client {
             Ok(attachment) => attachment,
             Err(error) => {
                 outlet.reset(Status::Ok);
-                return Err(attach_error(&error));
+                return Err(self.not_attached(&error));
             }
         };
         let attached = self.enter(&attachment, node, brief, response.spd);
@@ -136,6 +141,15 @@ impl Client {
             settled = self.settle(&attached) => settled?,
         }
         Ok(attached.info(&self.vhci))
+    }
+
+    fn not_attached(&self, error: &AttachError) -> ControlError {
+        match error {
+            AttachError::Vhci(error) => self.no_port(error),
+            AttachError::Speed(_) | AttachError::Descriptors(_) | AttachError::Socket(_) => {
+                ControlError::failed(error.to_string())
+            }
+        }
     }
 
     fn enter(
@@ -371,22 +385,4 @@ fn call_error(error: &CallError, node: &NodeName, thing: &str) -> ControlError {
             ControlError::failed(format!("{name} could not be asked")).because(error.to_string())
         }
     }
-}
-
-fn attach_error(error: &AttachError) -> ControlError {
-    match error {
-        AttachError::Vhci(error) => vhci_error(error),
-        AttachError::Speed(_) | AttachError::Descriptors(_) | AttachError::Socket(_) => {
-            ControlError::failed(error.to_string())
-        }
-    }
-}
-
-fn vhci_error(error: &VhciError) -> ControlError {
-    let message = error.to_string();
-    match std::error::Error::source(error) {
-        Some(source) => ControlError::failed(message).because(source.to_string()),
-        None => ControlError::failed(message),
-    }
-    .mend("myclerk doctor")
 }

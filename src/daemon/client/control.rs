@@ -32,6 +32,7 @@ impl ControlHandler for Rc<Client> {
                 Ok(Reply::Attached(self.attach(&hub, &device, asker).await?))
             }
             Request::Detach { target } => Ok(Reply::Detached(self.detach(&target).await?)),
+            Request::Reset { target } => Ok(Reply::Reset(self.reset(&target).await?)),
             Request::Export { .. }
             | Request::Unexport { .. }
             | Request::AclGrant { .. }
@@ -161,7 +162,7 @@ impl Client {
         Ok(infos)
     }
 
-    fn targets(&self, target: &DetachTarget) -> Result<Vec<Rc<Attached>>, ControlError> {
+    pub(super) fn targets(&self, target: &DetachTarget) -> Result<Vec<Rc<Attached>>, ControlError> {
         let attached = self.attached.borrow();
         match target {
             DetachTarget::All => Ok(attached.clone()),
