@@ -4,10 +4,16 @@
 //! FILTER` boots only what those cases need, `--list` names them. `scripts/lab setup` prepares the
 //! machine. Without it the cases are skipped, or fail where `CI` or `MYCLERK_REQUIRE_LAB` is set.
 
+#[path = "vm/device/mod.rs"]
+mod device;
 #[path = "vm/guest.rs"]
 mod guest;
 #[path = "vm/plan.rs"]
 mod plan;
+#[path = "vm/ramp.rs"]
+mod ramp;
+#[path = "vm/tool.rs"]
+mod tool;
 
 use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};
@@ -74,6 +80,9 @@ struct Tally {
 }
 
 fn main() -> ExitCode {
+    if let Some(result) = tool::asked_for() {
+        return result;
+    }
     let options = Options::parse(std::env::args().skip(1));
     let boots = plan::boots();
     if options.list {

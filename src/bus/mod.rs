@@ -58,6 +58,9 @@ pub struct Outgoing {
     pub reply_len: u32,
     /// Milliseconds until the link cancels the request; 0 never does.
     pub timeout_ms: u32,
+    /// Milliseconds after which the request is not worth sending: one that is still here then is
+    /// answered with `Timeout` "timeout" instead (profile 11.3). 0 sends it whenever that may be.
+    pub deadline_ms: u32,
 }
 
 /// Why a request was not sent.

@@ -15,13 +15,18 @@ const EXAMPLES: &str = "\
 Examples:
   myclerk attach hub/usb:0403:6001:A50285BI
   myclerk attach hub/usb:0403
-  myclerk attach 'hub/FT232R USB UART'";
+  myclerk attach 'hub/FT232R USB UART'
+  myclerk attach hub/usb@1-1.4  # whatever is plugged in there";
 
 /// Make a device of another machine a device of this one
 ///
 /// The kernel here then sees it as plugged in: a stick becomes /dev/sdX, a serial adapter
 /// /dev/ttyUSB0. It stays until `myclerk detach` or the end of the client daemon. Ctrl-C while it is
 /// being attached gives it back.
+///
+/// A device that is attached by its port is followed: when it is unplugged, whatever is plugged in
+/// there within half a minute is attached in its place. Devices that get their firmware from a
+/// driver and come back as another one need that.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Attach {

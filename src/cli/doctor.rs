@@ -129,6 +129,7 @@ impl Doctor {
             kernel::io_uring(&machine),
             kernel::vhci(&machine),
             kernel::usbfs(&machine),
+            kernel::usbfs_memory(&machine),
             kernel::udev_rules(&machine),
         ];
         checks.extend(node::state(&state));

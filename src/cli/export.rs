@@ -16,6 +16,7 @@ Examples:
   myclerk export usb:0403
   myclerk export 'FT232R USB UART'
   myclerk export 'usb:0403:*'  # whatever of this vendor is or will be plugged in
+  myclerk export usb@1-1.4  # whatever is or will be plugged in there
   myclerk export usb:0781:5583 --force";
 
 /// Offer a device of this machine to others
@@ -26,7 +27,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Export {
-    /// Id of the device, the beginning of it, its name, or a pattern ending in '*'
+    /// Id of the device, the beginning of it, its name, a port, or a pattern ending in '*'
     device: String,
 
     /// Offer it although this machine is using it
@@ -70,8 +71,12 @@ fn text(exported: &Exported) -> String {
         "" => String::new(),
         name => format!(" ({})", clean(name)),
     };
+    let place = match exported.plugged.as_deref() {
+        Some(port) if port != device => format!(", plugged in at {port},"),
+        Some(_) | None => String::new(),
+    };
     let already = if exported.changed { "" } else { " already" };
-    format!("{device}{name} is{already} offered.\n")
+    format!("{device}{name}{place} is{already} offered.\n")
 }
 
 /// A pattern as a shell needs it.

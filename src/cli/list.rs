@@ -22,7 +22,7 @@ Examples:
 /// Show the devices of this machine and those that others offer to it
 ///
 /// The first column is what `export` takes for this machine's own devices and what `attach` takes
-/// for the others'.
+/// for the others'. Both also take the name of a port, usb@1-1.4, for whatever is plugged in there.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct List {
@@ -105,7 +105,7 @@ impl Output {
 }
 
 fn local_text(devices: &[LocalDevice], indent: usize) -> String {
-    let mut table = Table::new(&["DEVICE", "NAME", "OFFERED", "USED BY", "NOTE"]);
+    let mut table = Table::new(&["DEVICE", "NAME", "PORT", "OFFERED", "USED BY", "NOTE"]);
     for device in devices {
         let user = device
             .user
@@ -113,7 +113,8 @@ fn local_text(devices: &[LocalDevice], indent: usize) -> String {
             .map_or("", |user| label(&user.name, &user.id));
         let offered = if device.exported { "yes" } else { "no" };
         let hazard = device.hazard.as_deref().unwrap_or_default();
-        table.row(&[&device.id, &device.name, offered, user, hazard]);
+        let plugged = device.plugged.as_deref().unwrap_or_default();
+        table.row(&[&device.id, &device.name, plugged, offered, user, hazard]);
     }
     if table.is_empty() {
         return format!("{:indent$}nothing is plugged in\n", "");
@@ -225,6 +226,7 @@ mod tests {
         let device = LocalDevice {
             id: "usb:1:2".to_owned(),
             name: "Stick".to_owned(),
+            plugged: Some("usb@1-4".to_owned()),
             exported: true,
             hazard: None,
             user: Some(node("shed")),
@@ -237,9 +239,9 @@ mod tests {
         };
         assert_eq!(
             local_text(&[device, disk], 2),
-            "  DEVICE   NAME   OFFERED  USED BY  NOTE\n  \
-             usb:1:2  Stick  yes      shed\n  \
-             usb:1:2  Stick  no                sdb1 is mounted\n"
+            "  DEVICE   NAME   PORT     OFFERED  USED BY  NOTE\n  \
+             usb:1:2  Stick  usb@1-4  yes      shed\n  \
+             usb:1:2  Stick  usb@1-4  no                sdb1 is mounted\n"
         );
         assert_eq!(local_text(&[], 2), "  nothing is plugged in\n");
     }

@@ -13,6 +13,7 @@ mod detach;
 mod doctor;
 mod errors;
 mod export;
+mod guard_devices;
 mod init;
 mod invite;
 mod join;
@@ -123,6 +124,7 @@ enum Command {
     Reset(reset::Reset),
     Status(status::Status),
     Doctor(doctor::Doctor),
+    GuardDevices(guard_devices::GuardDevices),
 }
 
 /// What every subcommand is told.
@@ -150,7 +152,7 @@ pub fn main() -> ExitCode {
 
 fn run(global: Global, command: Command) -> Result<(), CliError> {
     let program = match command {
-        Command::Serve(_) | Command::Client(_) => Program::Daemon,
+        Command::Serve(_) | Command::Client(_) | Command::GuardDevices(_) => Program::Daemon,
         Command::Init(_)
         | Command::Invite(_)
         | Command::Join(_)
@@ -192,6 +194,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::Reset(args) => args.run(&context),
         Command::Status(status::Status {}) => status::Status::run(&context),
         Command::Doctor(args) => args.run(&context),
+        Command::GuardDevices(guard_devices::GuardDevices {}) => guard_devices::GuardDevices::run(),
     }
 }
 

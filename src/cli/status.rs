@@ -127,8 +127,10 @@ fn client_text(status: &ClientStatus) -> String {
     let mut attached = Table::new(&["PORT", "DEVICE", "NAME", "SPEED", "FOR", "FILES"]);
     for device in &status.attached {
         let mut age = span(device.age);
-        if !device.live {
+        if let Some(left) = device.waiting {
             // Writing to a String does not fail.
+            let _ = write!(age, " (unplugged, waits {left} s for the next)");
+        } else if !device.live {
             let _ = write!(age, " (waiting for the link)");
         }
         attached.row(&[
@@ -220,6 +222,7 @@ mod tests {
                 live: false,
                 age: 3,
                 files: vec!["/dev/sdb".to_owned()],
+                waiting: None,
             }],
         };
         let text = client_text(&status);

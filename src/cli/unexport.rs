@@ -22,7 +22,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Unexport {
-    /// Id of the device, the beginning of it, its name, or the pattern that was exported
+    /// Id of the device, the beginning of it, its name, or the port or pattern that was exported
     device: String,
 }
 

@@ -13,7 +13,7 @@ pub use members::{describe, members, revoke};
 
 use super::control::message::{ControlError, ErrorKind, NodeName};
 use super::state::{StateDir, StateError};
-use crate::device::id::Pattern;
+use crate::device::id::{DeviceId, Pattern};
 use crate::device::name::{self, Candidate, NameError};
 use crate::device::registry::{Device, Registry};
 use crate::session::identity::NodeId;
@@ -50,9 +50,13 @@ impl Known<'_> {
         Ok(devices.get(found).copied())
     }
 
-    /// The pattern that a person means: one ending in `*` as it stands, else a present device. With
-    /// no knowledge of the present ones any whole id is taken.
+    /// The pattern that a person means: one ending in `*` and the name of a port as they stand, else
+    /// a present device. With no knowledge of the present ones any whole id is taken.
     fn pattern(&self, query: &str) -> Result<(Pattern, Option<&Device>), ControlError> {
+        if let Some(port) = query.parse().ok().filter(DeviceId::is_port) {
+            let present = self.devices.and_then(|devices| devices.find(&port));
+            return Ok((port.into(), present));
+        }
         if !query.ends_with('*')
             && let Some(device) = self.present(query)?
         {

@@ -9,6 +9,7 @@ mod attach;
 mod control;
 mod family;
 mod files;
+mod follow;
 mod hub;
 mod ports;
 mod reset;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use self::attach::Attached;
+use self::follow::Waiting;
 use self::hub::Hub;
 use super::capture::Capture;
 use super::config::{ClientConfig, Connect};
@@ -27,6 +29,7 @@ use super::control::message::NodeName;
 use super::control::{ControlListener, Side};
 use super::node::{self, Loaded};
 use super::state::StateDir;
+use super::system::raise_open_files;
 use super::{notify, signals};
 use crate::kernel::clock;
 use crate::kernel::vhci::Vhci;
@@ -48,6 +51,8 @@ struct Client {
     hubs: RefCell<Vec<Rc<Hub>>>,
     vhci: Rc<Vhci>,
     attached: RefCell<Vec<Rc<Attached>>>,
+    /// Attachments whose device may come back.
+    waiting: RefCell<Vec<Rc<Waiting>>>,
     capture: Option<Capture>,
     started: Mono,
 }
@@ -57,6 +62,7 @@ struct Client {
 /// # Errors
 /// What kept it from starting or made it end.
 pub fn run(config: &ClientConfig) -> anyhow::Result<()> {
+    raise_open_files();
     tokio_uring::start(serve(config))
 }
 
@@ -116,6 +122,7 @@ impl Client {
             hubs: RefCell::new(hubs),
             vhci: Rc::new(vhci),
             attached: RefCell::default(),
+            waiting: RefCell::default(),
             capture: Capture::open(config.capture.as_ref()).context("cannot write the capture")?,
             started: clock::mono(),
         })
@@ -124,6 +131,9 @@ impl Client {
     /// Gives every device back and ends every session in order.
     async fn farewell(&self, stop: &mut signals::Stop) {
         let settled = async {
+            for waiting in self.waiting.borrow().iter() {
+                waiting.give_up();
+            }
             let attached = self.attached.borrow().clone();
             for device in &attached {
                 device.detach();

@@ -13,6 +13,8 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// The environment variable with the filter.
 pub const FILTER: &str = "MYCLERK_LOG";
+/// The one by which systemd tells that standard error is the journal (systemd.exec(5)).
+pub const JOURNAL: &str = "JOURNAL_STREAM";
 
 /// Who is logging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +60,7 @@ const fn level(program: Program, verbose: u8) -> &'static str {
 /// systemd names the device and inode of the stream that it connected (systemd.exec(5)); a program
 /// that inherited the variable but writes elsewhere must not be fooled.
 fn stderr_is_journal() -> bool {
-    let Ok(named) = std::env::var("JOURNAL_STREAM") else {
+    let Ok(named) = std::env::var(JOURNAL) else {
         return false;
     };
     let Ok(stat) = nix::sys::stat::fstat(io::stderr().as_fd()) else {

@@ -7,6 +7,7 @@ pub mod client;
 pub mod config;
 pub mod control;
 pub mod enrol;
+pub mod guardian;
 pub mod handshake;
 pub mod logging;
 pub mod node;

@@ -24,15 +24,15 @@ use super::capture::Capture;
 use super::config::ServeConfig;
 use super::control::message::NodeName;
 use super::control::{ControlListener, Side};
+use super::guardian::Guardian;
 use super::node::{self, Loaded};
 use super::peer::Peer;
 use super::state::{StateDir, StateError};
-use super::system::wall_clock;
+use super::system::{raise_open_files, wall_clock};
 use super::{notify, signals};
-use crate::bus::usb::enumerate::Location;
 use crate::device::acl::Acl;
 use crate::device::export::ExportPolicy;
-use crate::device::id::DeviceId;
+use crate::device::id::{DeviceId, Names};
 use crate::device::registry::Registry;
 use crate::kernel::clock;
 use crate::link::StreamId;
@@ -57,11 +57,10 @@ struct Server {
     policy: RefCell<ExportPolicy>,
     acl: RefCell<Acl>,
     registry: RefCell<Registry>,
-    /// Where the last scan found which device.
-    located: RefCell<Vec<(Location, DeviceId)>>,
     sessions: RefCell<Vec<Entry>>,
     uses: RefCell<Vec<Use>>,
     scans: devices::Scans,
+    guardian: Guardian,
     refusals: RefCell<refusals::Refusals>,
     invites: RefCell<Vec<Rc<family::Invite>>>,
     listen: Vec<String>,
@@ -82,8 +81,19 @@ struct Entry {
 /// One device in use by a peer.
 struct Use {
     device: DeviceId,
+    port: Option<DeviceId>,
     peer: Peer,
     stream: StreamId,
+}
+
+impl Use {
+    /// Everything that rules may call the device.
+    const fn names(&self) -> Names<'_> {
+        Names {
+            id: &self.device,
+            port: self.port.as_ref(),
+        }
+    }
 }
 
 /// Runs the server daemon until it is told to stop.
@@ -91,6 +101,7 @@ struct Use {
 /// # Errors
 /// What kept it from starting or made it end.
 pub fn run(config: &ServeConfig) -> anyhow::Result<()> {
+    raise_open_files();
     tokio_uring::start(serve(config))
 }
 
@@ -102,6 +113,7 @@ async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
     for listener in listeners {
         tokio::task::spawn_local(sessions::accept(Rc::clone(&server), listener));
     }
+    tokio::task::spawn_local(devices::watch(Rc::clone(&server)));
     server.mend().await;
     notify::ready();
     tracing::info!(
@@ -150,10 +162,10 @@ impl Server {
             psks: RefCell::new(psks),
             tickets: RefCell::default(),
             registry: RefCell::default(),
-            located: RefCell::default(),
             sessions: RefCell::default(),
             uses: RefCell::default(),
             scans: devices::Scans::default(),
+            guardian: Guardian::start(),
             refusals: RefCell::default(),
             invites: RefCell::default(),
             listen: listen?.iter().map(ToString::to_string).collect(),

@@ -1,5 +1,7 @@
 //! What the sans-IO layers take as arguments: randomness and wall time of this machine.
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use crate::kernel::clock;
 use crate::kernel::random;
 use crate::session::clock::{ClockQuality, WallClock};
@@ -30,6 +32,21 @@ pub fn wall_clock() -> WallClock {
             clock::ClockQuality::Estimated => ClockQuality::Estimated,
             clock::ClockQuality::Synchronised => ClockQuality::Synchronised,
         },
+    }
+}
+
+/// Lets this process open as many files as the hard limit allows: every session, attached device and
+/// control connection is one, and the usual soft limit of 1024 is for programs that use select(2).
+pub fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard {
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        }
+        Ok(hard)
+    });
+    match raised {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files was not raised"),
     }
 }
 

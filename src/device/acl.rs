@@ -5,7 +5,7 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{DeviceId, Pattern};
+use super::id::{Names, Pattern};
 use crate::wire::hex;
 use crate::wire::opcode::Opcode;
 
@@ -288,21 +288,22 @@ impl Acl {
         &self.entries
     }
 
-    /// What the caller may do with the device at wall time `now` (seconds since 1970).
+    /// What the caller may do with the device at wall time `now` (seconds since 1970). Entries
+    /// count under whichever of its names they stand, so a denial of its port denies it too.
     ///
     /// With an opcode, entries for other opcodes do not count. Without one the question is about
     /// the device as a whole: any grant lists it, a denial of single operations does not hide it.
     pub fn rights(
         &self,
         caller: &Caller<'_>,
-        device: &DeviceId,
+        device: Names<'_>,
         opcode: Option<Opcode>,
         now: u64,
     ) -> Rights {
         let mut rights = Rights::default();
         for entry in &self.entries {
             let counts = entry.until.is_none_or(|until| now <= until)
-                && entry.device.matches(device)
+                && entry.device.covers(device)
                 && entry.is_about(caller)
                 && entry.is_for(opcode);
             if !counts {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{DeviceId, Pattern};
+use super::id::{Names, Pattern};
 
 /// The most entries a policy may have (profile 18).
 pub const MAX_EXPORTS: usize = 1024;
@@ -39,17 +39,17 @@ impl ExportPolicy {
     }
 
     /// True when some entry names the device.
-    pub fn offers(&self, device: &DeviceId) -> bool {
+    pub fn offers(&self, device: Names<'_>) -> bool {
         self.exports
             .iter()
-            .any(|export| export.device.matches(device))
+            .any(|export| export.device.covers(device))
     }
 
     /// True when some entry that names the device was forced.
-    pub fn forces(&self, device: &DeviceId) -> bool {
+    pub fn forces(&self, device: Names<'_>) -> bool {
         self.exports
             .iter()
-            .any(|export| export.force && export.device.matches(device))
+            .any(|export| export.force && export.device.covers(device))
     }
 
     /// Adds a decision or replaces the one for the same pattern; false when nothing changed.
@@ -80,19 +80,19 @@ impl ExportPolicy {
         self.exports.len() != before
     }
 
-    /// The patterns with `*` that also cover this device, so that removing its own entry would
-    /// still leave it offered.
-    pub fn also_covered_by(&self, device: &DeviceId) -> Vec<&Pattern> {
+    /// Everything that still offers this device after one of its entries was removed.
+    pub fn covering(&self, device: Names<'_>) -> Vec<&Pattern> {
         self.exports
             .iter()
             .map(|export| &export.device)
-            .filter(|pattern| pattern.exact().is_none() && pattern.matches(device))
+            .filter(|pattern| pattern.covers(device))
             .collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::id::DeviceId;
     use super::*;
 
     fn export(pattern: &str, force: bool) -> Export {
@@ -109,12 +109,12 @@ mod tests {
     #[test]
     fn nothing_is_offered_until_named() {
         let mut policy = ExportPolicy::default();
-        assert!(!policy.offers(&id("usb:1:2")));
+        assert!(!policy.offers((&id("usb:1:2")).into()));
         assert_eq!(policy.add(export("usb:1:2", false)), Ok(true));
-        assert!(policy.offers(&id("usb:1:2")));
-        assert!(!policy.offers(&id("usb:1:2:3")));
+        assert!(policy.offers((&id("usb:1:2")).into()));
+        assert!(!policy.offers((&id("usb:1:2:3")).into()));
         assert!(policy.remove(&"usb:1:2".parse().unwrap()));
-        assert!(!policy.offers(&id("usb:1:2")));
+        assert!(!policy.offers((&id("usb:1:2")).into()));
     }
 
     #[test]
@@ -122,9 +122,9 @@ mod tests {
         let mut policy = ExportPolicy::default();
         policy.add(export("usb:1:2", false)).unwrap();
         assert_eq!(policy.add(export("usb:1:2", false)), Ok(false));
-        assert!(!policy.forces(&id("usb:1:2")));
+        assert!(!policy.forces((&id("usb:1:2")).into()));
         assert_eq!(policy.add(export("usb:1:2", true)), Ok(true));
-        assert!(policy.forces(&id("usb:1:2")));
+        assert!(policy.forces((&id("usb:1:2")).into()));
         assert_eq!(policy.entries().len(), 1);
     }
 
@@ -134,8 +134,22 @@ mod tests {
         policy.add(export("usb:*", false)).unwrap();
         policy.add(export("usb:1:2", false)).unwrap();
         policy.remove(&"usb:1:2".parse().unwrap());
-        assert!(policy.offers(&id("usb:1:2")));
-        assert_eq!(policy.also_covered_by(&id("usb:1:2")).len(), 1);
+        assert!(policy.offers((&id("usb:1:2")).into()));
+        assert_eq!(policy.covering((&id("usb:1:2")).into()).len(), 1);
+    }
+
+    #[test]
+    fn a_port_offers_whatever_is_plugged_in_there() {
+        let mut policy = ExportPolicy::default();
+        policy.add(export("usb@1-4", true)).unwrap();
+        let (device, port) = (id("usb:1:2"), id("usb@1-4"));
+        let names = Names {
+            id: &device,
+            port: Some(&port),
+        };
+        assert!(policy.offers(names) && policy.forces(names));
+        assert!(!policy.offers((&device).into()));
+        assert_eq!(policy.covering(names).len(), 1);
     }
 
     #[test]

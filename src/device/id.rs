@@ -1,4 +1,6 @@
-//! Stable device ids and the patterns that match them (profile 17.2, 19).
+//! Stable device ids, the names of ports, and the patterns that match both (profile 17.2, 19).
+//!
+//! A port name, `usb@1-1.4`, stands wherever an id may: it means whatever is plugged in there.
 
 use core::fmt;
 use core::str::FromStr;
@@ -50,6 +52,30 @@ impl DeviceId {
     pub fn class(&self) -> &str {
         self.0.split_once(':').map_or(&*self.0, |(class, _)| class)
     }
+
+    /// True for the name of a port: `usb@BUS-PORT`, with `.PORT` for each hub in between.
+    pub fn is_port(&self) -> bool {
+        let number = |text: &str| text.parse::<u8>().is_ok_and(|n| n.to_string() == text);
+        let place = self.0.strip_prefix("usb@");
+        place
+            .and_then(|place| place.split_once('-'))
+            .is_some_and(|(bus, ports)| number(bus) && ports.split('.').all(number))
+    }
+}
+
+/// Everything that rules may call one device: by its id, and by the port that it is plugged into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names<'a> {
+    /// Its id.
+    pub id: &'a DeviceId,
+    /// The name of its port.
+    pub port: Option<&'a DeviceId>,
+}
+
+impl<'a> From<&'a DeviceId> for Names<'a> {
+    fn from(id: &'a DeviceId) -> Self {
+        Self { id, port: None }
+    }
 }
 
 impl FromStr for DeviceId {
@@ -100,6 +126,11 @@ impl Pattern {
             Kind::Exact(id) => id == device,
             Kind::Prefix(prefix) => device.0.starts_with(prefix.as_str()),
         }
+    }
+
+    /// True when the device falls under this pattern by any of its names.
+    pub fn covers(&self, device: Names<'_>) -> bool {
+        self.matches(device.id) || device.port.is_some_and(|port| self.matches(port))
     }
 
     /// The one device that this pattern names, when it has no `*`.
@@ -199,6 +230,46 @@ mod tests {
             Err(IdError::Character('*'))
         );
         assert_eq!("usb:**".parse::<Pattern>(), Err(IdError::Character('*')));
+    }
+
+    #[test]
+    fn a_port_name_is_told_from_ids_and_from_what_no_port_is_called() {
+        for port in ["usb@1-1", "usb@1-1.4", "usb@255-14.7.7.7.7.7"] {
+            assert!(id(port).is_port(), "{port}");
+        }
+        for other in [
+            "usb:1d6b:0002@1-1",
+            "usb@1",
+            "usb@1-",
+            "usb@1-1.",
+            "usb@01-1",
+            "usb@1-+1",
+            "usb@256-1",
+            "can@1-1",
+        ] {
+            assert!(!id(other).is_port(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_a_device_by_id_or_by_port() {
+        let (device, port) = (id("usb:0403:6001:A1"), id("usb@1-1.4"));
+        let names = Names {
+            id: &device,
+            port: Some(&port),
+        };
+        for pattern in ["usb:0403:6001:A1", "usb@1-1.4", "usb@1-*", "usb:0403:*"] {
+            assert!(pattern.parse::<Pattern>().unwrap().covers(names));
+        }
+        for pattern in ["usb@1-1", "usb@2-*"] {
+            assert!(!pattern.parse::<Pattern>().unwrap().covers(names));
+        }
+        assert!(
+            !"usb@1-1.4"
+                .parse::<Pattern>()
+                .unwrap()
+                .covers((&device).into())
+        );
     }
 
     #[test]

@@ -9,3 +9,4 @@ pub mod id;
 pub mod name;
 pub mod op;
 pub mod registry;
+pub mod sticky;

@@ -89,6 +89,27 @@ impl Info {
             props,
         }
     }
+
+    /// The short form.
+    pub fn brief(self) -> Brief {
+        let Self {
+            dev,
+            class,
+            name,
+            state,
+            mode,
+            owner,
+            props: _,
+        } = self;
+        Brief {
+            dev,
+            class,
+            name,
+            state,
+            mode,
+            owner,
+        }
+    }
 }
 
 /// Answer of `DEVICE_LIST`.

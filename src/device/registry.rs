@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::acl::{Acl, Caller, Need, Rights};
 use super::export::ExportPolicy;
-use super::id::DeviceId;
+use super::id::{DeviceId, Names};
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
 
@@ -16,10 +16,22 @@ use crate::wire::status::{Status, sub};
 pub struct Found {
     /// Its stable id.
     pub id: DeviceId,
+    /// The name of the port that it is plugged into, where it has one.
+    pub port: Option<DeviceId>,
     /// What people call it: product and manufacturer strings, or the kernel's name.
     pub name: String,
     /// Why it is not offered unless forced: "its disk sdb1 is mounted on /", "it is a hub".
     pub hazard: Option<Hazard>,
+}
+
+impl Found {
+    /// Everything that rules may call it.
+    pub const fn names(&self) -> Names<'_> {
+        Names {
+            id: &self.id,
+            port: self.port.as_ref(),
+        }
+    }
 }
 
 /// A reason not to give a device away.
@@ -71,9 +83,23 @@ impl State {
 pub struct Device {
     /// What the last scan said.
     pub found: Found,
-    /// The node-id of the session that has it open.
-    pub user: Option<[u8; 16]>,
+    /// Who has it open.
+    pub user: Option<User>,
 }
+
+/// A session that has a device open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The node-id at its other end.
+    pub node: [u8; 16],
+    /// This use and no other.
+    pub ticket: Ticket,
+}
+
+/// Names one use of a device. A device that was unplugged and plugged in again may be used anew
+/// before its last use has ended, and the end of that must not free it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(u64);
 
 /// A difference between two scans.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,16 +162,18 @@ impl View<'_> {
     /// right.
     pub fn permits(
         &self,
-        id: &DeviceId,
+        device: Names<'_>,
         opcode: Opcode,
         need: Need,
         holds_lock: bool,
     ) -> Result<(), Refusal> {
-        let whole = self.acl.rights(&self.caller, id, None, self.now);
-        if !self.policy.offers(id) || !whole.allow(Need::List, false) {
+        let whole = self.acl.rights(&self.caller, device, None, self.now);
+        if !self.policy.offers(device) || !whole.allow(Need::List, false) {
             return Err(Refusal::Unknown);
         }
-        let rights = self.acl.rights(&self.caller, id, Some(opcode), self.now);
+        let rights = self
+            .acl
+            .rights(&self.caller, device, Some(opcode), self.now);
         let allowed = match need {
             Need::Admin => self.caller.has_role(super::acl::ADMIN),
             Need::List | Need::Read | Need::Write => rights.allow(need, holds_lock),
@@ -158,6 +186,7 @@ impl View<'_> {
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     devices: BTreeMap<DeviceId, Device>,
+    uses: u64,
 }
 
 impl Registry {
@@ -199,7 +228,10 @@ impl Registry {
     /// Removes one device; `None` when it was not there.
     pub fn remove(&mut self, id: &DeviceId) -> Option<Change> {
         let device = self.devices.remove(id)?;
-        Some(Change::Removed(id.clone(), device.user))
+        Some(Change::Removed(
+            id.clone(),
+            device.user.map(|user| user.node),
+        ))
     }
 
     /// Every present device, in the order of the ids, offered or not.
@@ -212,18 +244,26 @@ impl Registry {
         self.devices.get(id)
     }
 
+    /// The present device with that id, or the one that is plugged into the port of that name.
+    pub fn find(&self, name: &DeviceId) -> Option<&Device> {
+        let at_port = || {
+            let mut devices = self.devices.values();
+            devices.find(|device| device.found.port.as_ref() == Some(name))
+        };
+        self.devices.get(name).or_else(at_port)
+    }
+
     /// The devices that this peer may know of, with its rights.
     pub fn visible<'a>(&'a self, view: View<'a>) -> impl Iterator<Item = (&'a Device, Rights)> {
         self.devices.values().filter_map(move |device| {
-            let rights = view
-                .acl
-                .rights(&view.caller, &device.found.id, None, view.now);
-            let shown = view.policy.offers(&device.found.id) && rights.allow(Need::List, false);
+            let names = device.found.names();
+            let rights = view.acl.rights(&view.caller, names, None, view.now);
+            let shown = view.policy.offers(names) && rights.allow(Need::List, false);
             shown.then_some((device, rights))
         })
     }
 
-    /// Whether the peer may perform the operation on the device.
+    /// Whether the peer may perform the operation on the device with that id, or at that port.
     ///
     /// # Errors
     /// [`Refusal::Unknown`] for everything the peer may not even see, [`Refusal::Acl`] when it
@@ -231,13 +271,13 @@ impl Registry {
     pub fn check(
         &self,
         view: View<'_>,
-        id: &DeviceId,
+        name: &DeviceId,
         opcode: Opcode,
         need: Need,
         holds_lock: bool,
     ) -> Result<&Device, Refusal> {
-        let device = self.devices.get(id).ok_or(Refusal::Unknown)?;
-        view.permits(id, opcode, need, holds_lock)?;
+        let device = self.find(name).ok_or(Refusal::Unknown)?;
+        view.permits(device.found.names(), opcode, need, holds_lock)?;
         match device.blocked(view.policy) {
             Some(hazard) if need != Need::List => Err(Refusal::Hazard(hazard.reason.clone())),
             Some(_) | None => Ok(device),
@@ -249,18 +289,22 @@ impl Registry {
     /// # Errors
     /// [`Refusal::Unknown`] when it is not present, [`Refusal::InUse`] when another session has it,
     /// even one of the same node.
-    pub fn begin_use(&mut self, id: &DeviceId, node: [u8; 16]) -> Result<(), Refusal> {
+    pub fn begin_use(&mut self, id: &DeviceId, node: [u8; 16]) -> Result<Ticket, Refusal> {
         let device = self.devices.get_mut(id).ok_or(Refusal::Unknown)?;
         if device.user.is_some() {
             return Err(Refusal::InUse);
         }
-        device.user = Some(node);
-        Ok(())
+        self.uses += 1;
+        let ticket = Ticket(self.uses);
+        device.user = Some(User { node, ticket });
+        Ok(ticket)
     }
 
     /// The session that had the device open has closed it; harmless when it is gone already.
-    pub fn end_use(&mut self, id: &DeviceId) {
-        if let Some(device) = self.devices.get_mut(id) {
+    pub fn end_use(&mut self, id: &DeviceId, ticket: Ticket) {
+        if let Some(device) = self.devices.get_mut(id)
+            && device.user.is_some_and(|user| user.ticket == ticket)
+        {
             device.user = None;
         }
     }
@@ -269,7 +313,7 @@ impl Registry {
 impl Device {
     /// The hazard that keeps the device from being used under this policy.
     pub fn blocked(&self, policy: &ExportPolicy) -> Option<&Hazard> {
-        let forced = policy.forces(&self.found.id);
+        let forced = policy.forces(self.found.names());
         self.found
             .hazard
             .as_ref()

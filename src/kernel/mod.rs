@@ -2,8 +2,10 @@
 //! unsafe code.
 
 pub mod clock;
+pub mod privileges;
 pub mod random;
 pub mod sockopt;
+pub mod uevent;
 pub mod usbfs;
 pub mod usbip_pdu;
 pub mod vhci;

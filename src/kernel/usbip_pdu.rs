@@ -6,8 +6,8 @@
 
 /// Bytes of every header.
 pub const HEADER: usize = 48;
-/// Longest transfer buffer that is accepted, in bytes.
-pub const MAX_BUFFER: u32 = 16 << 20;
+/// Longest transfer buffer that a URB can have, in bytes (kernel `usb_submit_urb`).
+pub const MAX_BUFFER: u32 = i32::MAX.cast_unsigned();
 /// Most packets of an isochronous URB (kernel `USBIP_MAX_ISO_PACKETS`).
 pub const MAX_ISO_PACKETS: u32 = 1024;
 /// Bytes of one isochronous descriptor.
@@ -319,6 +319,24 @@ pub struct IsoDescriptor {
 }
 
 impl IsoDescriptor {
+    /// Reads one descriptor, whatever it says.
+    pub fn from_bytes(bytes: &[u8; ISO_DESCRIPTOR]) -> Self {
+        let [offset, length, actual_length, status] = be_words(bytes);
+        Self {
+            offset,
+            length,
+            actual_length,
+            status: status.cast_signed(),
+        }
+    }
+
+    /// True when the packet lies inside a buffer of `buffer` bytes.
+    pub fn is_inside(&self, buffer: u32) -> bool {
+        self.offset
+            .checked_add(self.length)
+            .is_some_and(|end| end <= buffer)
+    }
+
     /// Reads the descriptors of a URB whose buffer has `buffer` bytes. The two result fields are as
     /// they came: in a command they are left over from the URB's last use.
     ///
@@ -338,30 +356,31 @@ impl IsoDescriptor {
         descriptors
             .iter()
             .map(|descriptor| {
-                let [offset, length, actual_length, status] = be_words(descriptor);
-                let inside = offset.checked_add(length).is_some_and(|end| end <= buffer);
-                inside
-                    .then_some(Self {
-                        offset,
-                        length,
-                        actual_length,
-                        status: status.cast_signed(),
-                    })
-                    .ok_or(PduError::IsoBounds)
+                let packet = Self::from_bytes(descriptor);
+                let inside = packet.is_inside(buffer);
+                inside.then_some(packet).ok_or(PduError::IsoBounds)
             })
             .collect()
     }
 
-    /// Appends the descriptor.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        for word in [
+    /// The descriptor's bytes.
+    pub fn to_bytes(self) -> [u8; ISO_DESCRIPTOR] {
+        let mut bytes = [0; ISO_DESCRIPTOR];
+        let words = [
             self.offset,
             self.length,
             self.actual_length,
             self.status.cast_unsigned(),
-        ] {
-            out.extend_from_slice(&word.to_be_bytes());
+        ];
+        for (chunk, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *chunk = word.to_be_bytes();
         }
+        bytes
+    }
+
+    /// Appends the descriptor.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_bytes());
     }
 }
 

@@ -124,6 +124,7 @@ fn stick(node: String) -> AttachedDevice {
         live: true,
         age: 0,
         files: vec!["/dev/sdb".to_owned()],
+        waiting: None,
     }
 }
 
@@ -131,6 +132,7 @@ fn local() -> LocalDevice {
     LocalDevice {
         id: "usb:1:2".to_owned(),
         name: "Stick\u{1b}[31m".to_owned(),
+        plugged: None,
         exported: true,
         hazard: None,
         user: None,

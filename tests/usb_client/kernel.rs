@@ -6,7 +6,9 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 
 use myclerk::bus::usb::op::Setup;
-use myclerk::kernel::usbip_pdu::{Command, HEADER, RetUnlink, Return, Submit, Unlink};
+use myclerk::kernel::usbip_pdu::{
+    Command, HEADER, ISO_ASAP, ISO_DESCRIPTOR, IsoDescriptor, RetUnlink, Return, Submit, Unlink,
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -83,6 +85,16 @@ impl Kernel {
         (answer, data)
     }
 
+    /// The packets behind an answer, inside a buffer of `length` bytes.
+    pub(crate) async fn descriptors(&mut self, packets: usize, length: u32) -> Vec<IsoDescriptor> {
+        let mut bytes = vec![0; packets * ISO_DESCRIPTOR];
+        self.socket
+            .read_exact(&mut bytes)
+            .await
+            .expect("an answer's packets");
+        IsoDescriptor::parse_all(&bytes, length).expect("packets inside the buffer")
+    }
+
     pub(crate) async fn expect(&mut self, seqnum: u32, status: i32, data: &[u8]) {
         let (answer, found) = self.answer().await;
         let Return::Submit(ret) = answer else {
@@ -110,6 +122,15 @@ pub(crate) const fn urb(seqnum: u32, ep: u8, input: bool, length: u32) -> Submit
         packets: u32::MAX,
         interval: 0,
         setup: [0; 8],
+    }
+}
+
+pub(crate) const fn iso_urb(seqnum: u32, ep: u8, input: bool, length: u32, packets: u32) -> Submit {
+    Submit {
+        transfer_flags: ISO_ASAP,
+        packets,
+        interval: 1,
+        ..urb(seqnum, ep, input, length)
     }
 }
 

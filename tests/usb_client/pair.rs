@@ -84,11 +84,11 @@ impl Outlet for Wire {
     }
 }
 
-struct Pair {
-    device: Fake,
-    kernel: Kernel,
-    attachment: Attachment,
-    server: JoinHandle<End>,
+pub(crate) struct Pair {
+    pub(crate) device: Fake,
+    pub(crate) kernel: Kernel,
+    pub(crate) attachment: Attachment,
+    pub(crate) server: JoinHandle<End>,
     _sysfs: Sysfs,
 }
 
@@ -128,7 +128,7 @@ impl Owner {
 }
 
 impl Pair {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let sysfs = Sysfs::new();
         let device = Fake::new();
         let Owner {

@@ -24,10 +24,14 @@ pub(crate) const DEVICE: &[u8] = &[
     18, 1, 0, 2, 0, 0, 0, 64, 0x81, 0x07, 0x67, 0x55, 0, 1, 1, 2, 3, 1,
 ];
 pub(crate) const CONFIGURATION: &[u8] = &[
-    9, 2, 32, 0, 1, 1, 0, 0x80, 50, // configuration 1
-    9, 4, 0, 0, 2, 8, 6, 80, 0, // interface 0
+    9, 2, 60, 0, 1, 1, 0, 0x80, 50, // configuration 1
+    9, 4, 0, 0, 6, 8, 6, 80, 0, // interface 0
     7, 5, 0x81, 2, 0, 2, 0, // bulk
     7, 5, 0x02, 2, 0, 2, 0, // bulk
+    7, 5, 0x83, 3, 64, 0, 4, // interrupt
+    7, 5, 0x03, 3, 64, 0, 4, // interrupt
+    7, 5, 0x84, 1, 0, 4, 1, // isochronous
+    7, 5, 0x04, 1, 0, 4, 1, // isochronous
 ];
 
 /// What the client half did to its stream.
@@ -42,6 +46,7 @@ pub(crate) enum Done {
 /// An outlet that reports everything to the test.
 pub(crate) struct Script {
     next: Cell<u32>,
+    full: Rc<Cell<bool>>,
     done: mpsc::UnboundedSender<Done>,
 }
 
@@ -54,6 +59,9 @@ impl Script {
 
 impl Outlet for Script {
     fn request(&self, outgoing: Outgoing) -> Result<u32, OutletError> {
+        if self.full.get() {
+            return Err(OutletError::WouldBlock(outgoing));
+        }
         let corr = self.next.get();
         self.next.set(corr + 1);
         self.tell(Done::Request(corr, outgoing));
@@ -85,6 +93,8 @@ impl Outlet for Script {
 pub(crate) struct Server {
     pub(crate) inbound: mpsc::UnboundedSender<Inbound>,
     pub(crate) done: mpsc::UnboundedReceiver<Done>,
+    /// The server takes no further request.
+    pub(crate) full: Rc<Cell<bool>>,
 }
 
 impl Server {
@@ -156,31 +166,55 @@ pub(crate) fn device() -> AttachResponse {
 pub(crate) fn stream() -> (Rc<dyn Outlet>, mpsc::UnboundedReceiver<Inbound>, Server) {
     let (report, done) = mpsc::unbounded_channel();
     let (send, inbound) = mpsc::unbounded_channel();
+    let full = Rc::new(Cell::new(false));
     let outlet = Rc::new(Script {
         next: Cell::new(100),
+        full: Rc::clone(&full),
         done: report,
     });
     let server = Server {
         inbound: send,
         done,
+        full,
     };
     (outlet, inbound, server)
 }
 
 impl Rig {
     pub(crate) fn new() -> Self {
+        let (outlet, inbound, server) = stream();
+        let Port {
+            kernel,
+            attachment,
+            sysfs,
+        } = Port::new(outlet, inbound);
+        Self {
+            kernel,
+            server,
+            attachment,
+            sysfs,
+        }
+    }
+}
+
+/// One attached device with the kernel's end of it.
+pub(crate) struct Port {
+    pub(crate) kernel: Kernel,
+    pub(crate) attachment: Attachment,
+    pub(crate) sysfs: Sysfs,
+}
+
+impl Port {
+    pub(crate) fn new(outlet: Rc<dyn Outlet>, inbound: mpsc::UnboundedReceiver<Inbound>) -> Self {
         let sysfs = Sysfs::new();
         let (ours, kernels) = StdUnixStream::pair().expect("a socket pair");
         let twin = kernels.try_clone().expect("a second handle");
         sysfs.shut_on_detach(twin);
-        let (outlet, inbound, server) = stream();
         let vhci = Rc::new(Vhci::at(sysfs.path()));
         let attachment = client::serve(ours, &vhci, PortId(3), &device(), outlet, inbound)
             .expect("a served device");
-        let kernel = Kernel::new(kernels);
         Self {
-            kernel,
-            server,
+            kernel: Kernel::new(kernels),
             attachment,
             sysfs,
         }

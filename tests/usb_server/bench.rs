@@ -10,7 +10,8 @@ use myclerk::bus::usb::fake::{Fake, FakeHost};
 use myclerk::bus::usb::hostuse::Roots;
 use myclerk::bus::usb::op::{
     AttachRequest, BulkTransfer, ClearHalt, ControlTransfer, EndpointAddress, InterruptTransfer,
-    Mode, SetConfiguration, SetInterface, Setup, TransferFlags, TransferReply,
+    IsoReply, IsoTransfer, Mode, SetConfiguration, SetInterface, Setup, TransferFlags,
+    TransferReply,
 };
 use myclerk::bus::usb::server::{End, Grant, serve};
 use myclerk::bus::{Inbound, Outgoing, Outlet, OutletError};
@@ -31,6 +32,14 @@ pub(crate) struct Answer {
     pub(crate) corr: u32,
     pub(crate) status: Status,
     pub(crate) payload: Vec<u8>,
+}
+
+/// What became of an isochronous transfer: `(actual, status)` of every packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IsoAnswer {
+    pub(crate) status: i32,
+    pub(crate) packets: Vec<(u32, i32)>,
+    pub(crate) data: Vec<u8>,
 }
 
 #[derive(Deserialize)]
@@ -56,6 +65,23 @@ impl Answer {
             reply.actual,
             self.payload[reply.data].to_vec(),
         )
+    }
+
+    pub(crate) fn iso(&self) -> IsoAnswer {
+        assert_eq!(
+            self.status,
+            Status::Ok,
+            "{:?}",
+            String::from_utf8_lossy(&self.payload)
+        );
+        let reply = IsoReply::decode(&self.payload).unwrap();
+        let bad = reply.packets.iter().filter(|packet| packet.status != 0);
+        assert_eq!(usize::try_from(reply.errors).unwrap(), bad.count());
+        IsoAnswer {
+            status: reply.status,
+            packets: reply.packets.iter().map(|p| (p.actual, p.status)).collect(),
+            data: self.payload[reply.data].to_vec(),
+        }
     }
 
     pub(crate) fn error(&self) -> (Status, String) {
@@ -177,6 +203,14 @@ impl Bench {
         Self::attach_with(Fake::new(), &Setting::default()).await
     }
 
+    /// With the setting that has the isochronous endpoints.
+    pub(crate) async fn attach_iso() -> Self {
+        let mut bench = Self::attach().await;
+        let set = bench.set_interface(1, 2);
+        assert_eq!(bench.answer(set).await.status, Status::Ok);
+        bench
+    }
+
     pub(crate) fn request(&mut self, opcode: Opcode, payload: Vec<u8>) -> u32 {
         self.next += 1;
         let corr = self.next;
@@ -236,6 +270,30 @@ impl Bench {
         transfer.encode(&mut payload);
         payload.extend_from_slice(data);
         self.request(Opcode::UsbInterruptTransfer, payload)
+    }
+
+    pub(crate) fn iso(&mut self, endpoint: u8, packets: &[u32], data: &[u8]) -> u32 {
+        self.iso_with(endpoint, 0, packets, data)
+    }
+
+    pub(crate) fn iso_with(
+        &mut self,
+        endpoint: u8,
+        ttl_ms: u32,
+        packets: &[u32],
+        data: &[u8],
+    ) -> u32 {
+        let mut payload = Vec::new();
+        let transfer = IsoTransfer {
+            ep: EndpointAddress::from_u8(endpoint).unwrap(),
+            flags: TransferFlags::default(),
+            start_frame: None,
+            ttl_ms,
+            packets: packets.to_vec(),
+        };
+        transfer.encode(&mut payload);
+        payload.extend_from_slice(data);
+        self.request(Opcode::UsbIsochronousTransfer, payload)
     }
 
     pub(crate) fn control(&mut self, setup: [u8; 8], data: &[u8]) -> u32 {
@@ -311,6 +369,10 @@ impl Bench {
 
     pub(crate) async fn transfer(&self, corr: u32) -> (i32, u32, Vec<u8>) {
         self.answer(corr).await.transfer()
+    }
+
+    pub(crate) async fn iso_answer(&self, corr: u32) -> IsoAnswer {
+        self.answer(corr).await.iso()
     }
 
     /// The numbers of the answers in their order.

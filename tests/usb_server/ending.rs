@@ -8,7 +8,7 @@ use myclerk::bus::Inbound;
 use myclerk::bus::usb::enumerate::Location;
 use myclerk::bus::usb::fake::{Act, Fake, FakeHost};
 use myclerk::bus::usb::hardware::UsbPort;
-use myclerk::bus::usb::server::{End, reconnect};
+use myclerk::bus::usb::server::{End, mend, reconnect};
 use myclerk::wire::opcode::Opcode;
 use myclerk::wire::status::Status;
 use tokio::sync::mpsc;
@@ -137,4 +137,57 @@ fn a_device_that_a_killed_daemon_left_behind_gets_its_drivers_back() {
         let error = reconnect(&host, &location).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
     });
+}
+
+/// What a daemon leaves that was killed while a peer had the device in configuration 2.
+fn left_behind() -> Fake {
+    let device = Fake::new();
+    device.disconnect_claim(0).unwrap();
+    device.disconnect_claim(1).unwrap();
+    device.release(0).unwrap();
+    device.release(1).unwrap();
+    device.set_configuration(2).unwrap();
+    device.disconnect_claim(0).unwrap();
+    device.release(0).unwrap();
+    device
+}
+
+#[test]
+fn a_device_of_a_killed_daemon_is_mended_with_configuration_reset_and_drivers() {
+    let device = left_behind();
+    mend(&device, 1).unwrap();
+    assert_eq!((device.configuration(), device.driven()), (1, vec![0, 1]));
+    assert!(device.acts().contains(&Act::Reset));
+    assert_eq!(device.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn a_device_that_a_program_has_is_not_mended_yet() {
+    let device = left_behind();
+    device.disconnect_claim(0).unwrap();
+    let acts = device.acts().len();
+    let error = mend(&device, 1).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::EBUSY as i32));
+    assert_eq!(device.acts().len(), acts);
+    device.release(0).unwrap();
+    mend(&device, 1).unwrap();
+}
+
+#[test]
+fn a_device_that_has_drivers_already_is_not_reset_under_them() {
+    let device = Fake::new();
+    device.disconnect_claim(1).unwrap();
+    device.release(1).unwrap();
+    mend(&device, 1).unwrap();
+    assert_eq!(device.driven(), [0, 1]);
+    assert!(!device.acts().contains(&Act::Reset));
+    mend(&device, 1).unwrap();
+    assert!(!device.acts().contains(&Act::Reset));
+}
+
+#[test]
+fn a_device_that_is_gone_is_not_mended() {
+    let device = left_behind();
+    device.unplug();
+    assert!(mend(&device, 1).is_err());
 }

@@ -1,6 +1,8 @@
 //! Requests that a well-behaved peer never sends.
 
-use myclerk::bus::usb::op::{BulkTransfer, ControlTransfer, EndpointAddress, Setup, TransferFlags};
+use myclerk::bus::usb::op::{
+    BulkTransfer, ControlTransfer, EndpointAddress, IsoTransfer, Setup, TransferFlags,
+};
 use myclerk::bus::usb::server::End;
 use myclerk::wire::opcode::Opcode;
 use myclerk::wire::status::Status;
@@ -41,7 +43,6 @@ fn hostile_requests_are_refused_before_they_reach_the_device() {
         let unsupported = [
             bench.control([0x00, 5, 9, 0, 0, 0, 0, 0], &[]),
             bench.control([0x00, 3, 2, 0, 0, 1, 0, 0], &[]),
-            bench.request(Opcode::UsbIsochronousTransfer, Vec::new()),
             bench.request(Opcode::CanFrameSend, Vec::new()),
         ];
         for corr in unsupported {
@@ -53,6 +54,45 @@ fn hostile_requests_are_refused_before_they_reach_the_device() {
         let again = bench.request(Opcode::UsbDeviceAttach, Vec::new());
         assert_eq!(bench.answer(again).await.error().1, "stream-state");
         assert_eq!(bench.device.acts(), acts);
+        assert_eq!(bench.device.in_flight(), 0);
+        bench.detach().await;
+        bench.end().await;
+    });
+}
+
+#[test]
+fn hostile_isochronous_requests_are_refused_before_they_reach_the_device() {
+    local(async {
+        let mut bench = Bench::attach_iso().await;
+        let bad = [
+            // No packets, too many, too many bytes together or in one.
+            bench.iso(0x86, &[], &[]),
+            bench.iso(0x86, &[0; 1025], &[]),
+            bench.iso(0x86, &[98_304; 1024], &[]),
+            bench.iso(0x86, &[u32::MAX; 2], &[]),
+            bench.iso(0x86, &[3072, 3073], &[]),
+            bench.iso(0x06, &[193], &[0; 193]),
+            // Another type, another direction, no such endpoint, the control endpoint.
+            bench.iso(0x82, &[4], &[]),
+            bench.bulk(0x86, 4, &[]),
+            bench.interrupt(0x86, 4, 0, &[]),
+            bench.iso(0x05, &[1], b"x"),
+            bench.iso(0x8f, &[4], &[]),
+            bench.iso(0x00, &[1], b"x"),
+            // Other bytes than the packets have.
+            bench.iso(0x06, &[2, 2], b"abc"),
+            bench.iso(0x06, &[2, 2], b"abcde"),
+            bench.iso(0x86, &[2], b"ab"),
+            bench.request(Opcode::UsbIsochronousTransfer, Vec::new()),
+        ];
+        for corr in bad {
+            let error = (Status::BadRequest, "bad-payload".to_owned());
+            assert_eq!(bench.answer(corr).await.error(), error, "{corr}");
+        }
+        let back = bench.set_interface(1, 1);
+        let elsewhere = bench.iso(0x86, &[4], &[]);
+        bench.answer(back).await;
+        assert_eq!(bench.answer(elsewhere).await.status, Status::BadRequest);
         assert_eq!(bench.device.in_flight(), 0);
         bench.detach().await;
         bench.end().await;
@@ -123,7 +163,21 @@ fn any_request() -> impl Strategy<Value = (u16, Vec<u8>)> {
         payload.resize(payload.len() + transfer.data_len() as usize, 0);
         (Opcode::UsbBulkTransfer.to_u16(), payload)
     });
-    prop_oneof![garbage, control, bulk]
+    let lengths = proptest::collection::vec(0_u32..3100, 0..140);
+    let iso = (any::<u8>(), 0_u32..3, lengths).prop_map(|(endpoint, ttl_ms, packets)| {
+        let mut payload = Vec::new();
+        let transfer = IsoTransfer {
+            ep: EndpointAddress::from_u8(endpoint & 0x80 | 0x06).unwrap(),
+            flags: TransferFlags::default(),
+            start_frame: None,
+            ttl_ms,
+            packets,
+        };
+        transfer.encode(&mut payload);
+        payload.resize(payload.len() + transfer.data_len() as usize, 0);
+        (Opcode::UsbIsochronousTransfer.to_u16(), payload)
+    });
+    prop_oneof![garbage, control, bulk, iso]
         .prop_filter("detaching ends the stream", |(opcode, _)| *opcode != 0x0602)
 }
 
@@ -135,7 +189,7 @@ proptest! {
         requests in proptest::collection::vec((any_request(), any::<bool>()), 1..40),
     ) {
         let end = local(async {
-            let mut bench = Bench::attach().await;
+            let mut bench = Bench::attach_iso().await;
             for ((opcode, payload), cancelled) in requests {
                 let corr = bench.request(Opcode::from_u16(opcode), payload);
                 if cancelled {

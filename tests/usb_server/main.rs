@@ -11,6 +11,8 @@ mod attaching;
 mod bench;
 mod changes;
 mod ending;
+mod fidelity;
 mod hostile;
+mod iso;
 mod taken;
 mod transfers;

@@ -125,14 +125,19 @@ fn command(mut lab: Command, boot: &Boot, cases: &[&str], scratch: &Path, logs: 
         .arg(logs);
     lab.arg("--env")
         .arg(concat!("MYCLERK=", env!("CARGO_BIN_EXE_myclerk")));
+    if let Ok(harness) = std::env::current_exe() {
+        lab.arg("--env")
+            .arg(format!("VM_TOOLS={}", harness.display()));
+    }
+    let in_scratch = |word: &str| word.replace("{dir}", &scratch.to_string_lossy());
+    lab.args(boot.options.iter().copied().map(in_scratch));
     let devices = if boot.partner.is_some() {
         "--qemu-a"
     } else {
         "--qemu"
     };
     for device in boot.devices {
-        lab.arg(devices)
-            .arg(device.replace("{dir}", &scratch.to_string_lossy()));
+        lab.arg(devices).arg(in_scratch(device));
     }
     lab.arg(devices).arg(format!(
         "-qmp unix:{}/qmp,server=on,wait=off",

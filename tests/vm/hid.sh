@@ -9,21 +9,8 @@ prepare() {
     make_namespaces
 }
 
-# Both devices have vendor 0627 and product 0001: they are told apart by serial number.
-by_serial() {
-    local entry path
-    for entry in /sys/bus/usb/devices/*/serial; do
-        [[ $(<"$entry") == "$2" ]] || continue
-        path=$(dirname "$(realpath "$entry")")
-        if [[ $path == *"$1"* ]]; then
-            echo "$path"
-            return 0
-        fi
-    done
-    return 1
-}
-
-# The node of a device's event interface, not its mouse or joystick twin.
+# The node of a device's event interface, not its mouse or joystick twin. Both devices have vendor
+# 0627 and product 0001: they are told apart by serial number.
 event_of() {
     local where found
     where=$(by_serial "$1" "$2") || return 1

@@ -221,7 +221,7 @@ process_gone() { ! kill -0 "$1" 2>/dev/null; }
 # --- devices ------------------------------------------------------------------------------------
 
 # The sysfs directory of a USB device by vendor and product, at its owner or as vhci made it.
-owned_usb() { usb_in '/pci' "$1" "$2"; }
+owned_usb() { usb_in '/pci|/dummy_hcd' "$1" "$2"; }
 remote_usb() { usb_in '/vhci_hcd' "$1" "$2"; }
 
 usb_in() {
@@ -229,7 +229,22 @@ usb_in() {
     for entry in /sys/bus/usb/devices/*; do
         [[ -e $entry/idVendor ]] || continue
         path=$(realpath "$entry")
-        if [[ $path == *"$1"* && $(<"$path/idVendor") == "$2" && $(<"$path/idProduct") == "$3" ]]; then
+        if [[ $path =~ $1 && $(<"$path/idVendor") == "$2" && $(<"$path/idProduct") == "$3" ]]; then
+            echo "$path"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# by_serial CONTROLLER SERIAL: the same by serial number, at one kind of controller: /pci, /dummy_hcd
+# or /vhci_hcd.
+by_serial() {
+    local entry path
+    for entry in /sys/bus/usb/devices/*/serial; do
+        [[ $(<"$entry") == "$2" ]] || continue
+        path=$(dirname "$(realpath "$entry")")
+        if [[ $path == *"$1"* ]]; then
             echo "$path"
             return 0
         fi

@@ -10,6 +10,8 @@ pub(crate) struct Boot {
     pub partner: Option<&'static str>,
     /// More arguments for QEMU; `{dir}` is a directory for sockets and images.
     pub devices: &'static [&'static str],
+    /// More options for `scripts/lab`, word by word; `{dir}` is the same directory.
+    pub options: &'static [&'static str],
     /// Sparse disk images made in `{dir}` before the boot: file name and size in bytes.
     pub images: &'static [(&'static str, u64)],
     pub cases: Vec<Case>,
@@ -48,6 +50,36 @@ const USB_DEVICES: &[&str] = &[
     "-device usb-tablet,bus=xhci.0,serial=LABTABLET1",
 ];
 
+/// One of each class that is no everyday one. What a program fetches is this project's documents.
+const CLASS_DEVICES: &[&str] = &[
+    "-device qemu-xhci,id=xhci,p2=8,p3=4",
+    concat!(
+        "-netdev user,id=slirp,tftp=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs"
+    ),
+    "-device usb-net,bus=xhci.0,netdev=slirp,serial=LABNET1",
+    "-chardev socket,id=slot,path={dir}/card,server=on,wait=off",
+    "-chardev socket,id=card,path={dir}/card",
+    "-device usb-ccid,id=reader,bus=xhci.0,serial=LABCCID1",
+    "-device ccid-card-passthru,bus=reader.0,chardev=slot",
+    "-device virtserialport,bus=labserial.0,chardev=card,name=lab.card",
+    concat!(
+        "-device usb-mtp,bus=xhci.0,serial=LABMTP1,rootdir=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs"
+    ),
+    // Ports above p3 are no USB 3 ones.
+    "-drive if=none,id=high,format=raw,file={dir}/high.img",
+    "-device usb-uas,id=high-uas,bus=xhci.0,port=5,serial=LABUAS2",
+    "-device scsi-hd,bus=high-uas.0,drive=high",
+    "-drive if=none,id=super,format=raw,file={dir}/super.img",
+    "-device usb-uas,id=super-uas,bus=xhci.0,port=4,serial=LABUAS3",
+    "-device scsi-hd,bus=super-uas.0,drive=super",
+];
+
+const CLASS_IMAGES: &[(&str, u64)] = &[("high.img", 64 * MIB), ("super.img", 64 * MIB)];
+
 const STICK_ONLY: &[&str] = &[
     "-device qemu-xhci,id=xhci",
     "-drive if=none,id=stick,format=raw,file={dir}/stick.img",
@@ -66,7 +98,15 @@ pub(crate) fn boots() -> Vec<Boot> {
         serial(),
         hid(),
         lifecycle(),
+        kill(),
+        resets(),
         refusal(),
+        classes(),
+        identity(),
+        gadget(),
+        usbtest(),
+        audio(),
+        many(),
     ]
 }
 
@@ -77,6 +117,7 @@ fn bridge(name: &'static str, script: &'static str, cases: Vec<Case>) -> Boot {
         script,
         partner: None,
         devices: USB_DEVICES,
+        options: &[],
         images: USB_IMAGES,
         cases,
     }
@@ -142,6 +183,33 @@ fn lifecycle() -> Boot {
     )
 }
 
+fn kill() -> Boot {
+    bridge(
+        "kill",
+        "kill.sh",
+        vec![
+            pass("kill::a_server_killed_25_times_at_random_moments", "server"),
+            pass("kill::a_client_killed_25_times_at_random_moments", "client"),
+        ],
+    )
+}
+
+fn resets() -> Boot {
+    bridge(
+        "reset",
+        "reset.sh",
+        vec![
+            pass(
+                "reset::a_reset_on_the_laptop_resets_the_owners_device",
+                "on_laptop",
+            ),
+            pass("reset::a_disk_is_read_right_during_resets", "under_load"),
+            pass("reset::a_reset_at_the_owner_is_lived_through", "on_hub"),
+            pass("reset::a_device_moves_before_its_hub_is_worn_out", "moves"),
+        ],
+    )
+}
+
 fn refusal() -> Boot {
     bridge(
         "refusal",
@@ -156,12 +224,196 @@ fn refusal() -> Boot {
     )
 }
 
+fn classes() -> Boot {
+    Boot {
+        name: "classes",
+        script: "classes.sh",
+        partner: None,
+        devices: CLASS_DEVICES,
+        options: &[],
+        images: CLASS_IMAGES,
+        cases: vec![
+            pass("classes::a_network_adapter_reaches_a_gateway", "network"),
+            pass("classes::a_card_in_a_reader_is_read", "card"),
+            pass("classes::a_file_comes_from_a_media_player", "player"),
+            pass("classes::a_uas_disk_works_at_high_speed", "disk"),
+            pass(
+                "classes::a_uas_disk_at_super_speed_is_refused_with_the_reason",
+                "refused_disk",
+            ),
+            pass("classes::a_security_key_registers_and_signs", "key"),
+        ],
+    }
+}
+
+fn identity() -> Boot {
+    bridge(
+        "identity",
+        "identity.sh",
+        vec![
+            pass("identity::lsusb_says_the_same_on_both_sides", "descriptors"),
+            pass("identity::a_disks_transfers_are_the_same", "disk_trace"),
+            pass(
+                "identity::a_keyboards_transfers_are_the_same",
+                "keyboard_trace",
+            ),
+            pass(
+                "identity::a_serial_adapters_transfers_are_the_same",
+                "serial_trace",
+            ),
+        ],
+    )
+}
+
+/// Devices that the guest's own gadget functions make on an emulated controller of the kernel.
+fn gadgets(name: &'static str, script: &'static str, cases: Vec<Case>) -> Boot {
+    Boot {
+        name,
+        script,
+        partner: None,
+        devices: &[],
+        options: &[],
+        images: &[],
+        cases,
+    }
+}
+
+fn gadget() -> Boot {
+    gadgets(
+        "gadget",
+        "gadget.sh",
+        vec![
+            pass("gadget::bytes_pass_both_ways_through_an_acm_port", "acm"),
+            pass("gadget::hid_reports_go_in_and_out", "hid"),
+            pass(
+                "gadget::a_disk_and_its_backing_file_have_one_hash",
+                "mass_storage",
+            ),
+            pass(
+                "gadget::the_three_functions_of_one_device_work_together",
+                "composite",
+            ),
+        ],
+    )
+}
+
+fn usbtest() -> Boot {
+    gadgets(
+        "usbtest",
+        "usbtest.sh",
+        vec![
+            pass(
+                "usbtest::every_case_that_passes_direct_passes_bridged_at_high_speed",
+                "high_speed",
+            ),
+            pass(
+                "usbtest::every_case_that_passes_direct_passes_bridged_at_super_speed",
+                "super_speed",
+            ),
+        ],
+    )
+}
+
+/// The speaker takes all that comes: with QEMU's own small buffer it would drop what comes early.
+const SOUND_DEVICES: &[&str] = &[
+    "-device qemu-xhci,id=xhci,p2=8,p3=8",
+    "-audiodev wav,id=wav,path={dir}/speaker.wav,out.mixing-engine=off,out.fixed-settings=off",
+    "-device usb-audio,bus=xhci.0,audiodev=wav,buffer=1920000,serial=LABSPEAKER1",
+];
+
+fn audio() -> Boot {
+    Boot {
+        name: "audio",
+        script: "audio.sh",
+        partner: None,
+        devices: SOUND_DEVICES,
+        options: &[
+            "--virtual-time",
+            "--share",
+            "{dir}",
+            "--env",
+            "LAB_SCRATCH={dir}",
+        ],
+        images: &[],
+        cases: vec![
+            pass("lab::a_missing_frame_of_sound_is_found", "a_missing_frame"),
+            pass("lab::a_speaker_gets_what_is_played", "played_locally"),
+            pass("lab::a_microphone_is_recorded_whole", "recorded_locally"),
+            pass(
+                "usb_audio::what_is_played_arrives_sample_by_sample",
+                "played",
+            ),
+            pass("usb_audio::a_minute_is_recorded_without_a_gap", "recorded"),
+        ],
+    }
+}
+
+/// Sixteen: sticks at super speed, adapters at full speed, tablets at high speed.
+const MANY_DEVICES: &[&str] = &[
+    "-device qemu-xhci,id=xhci,p2=15,p3=15",
+    "-drive if=none,id=s1,format=raw,file={dir}/s1.img",
+    "-device usb-storage,bus=xhci.0,drive=s1,serial=MANYDISK1",
+    "-drive if=none,id=s2,format=raw,file={dir}/s2.img",
+    "-device usb-storage,bus=xhci.0,drive=s2,serial=MANYDISK2",
+    "-drive if=none,id=s3,format=raw,file={dir}/s3.img",
+    "-device usb-storage,bus=xhci.0,drive=s3,serial=MANYDISK3",
+    "-drive if=none,id=s4,format=raw,file={dir}/s4.img",
+    "-device usb-storage,bus=xhci.0,drive=s4,serial=MANYDISK4",
+    "-drive if=none,id=s5,format=raw,file={dir}/s5.img",
+    "-device usb-storage,bus=xhci.0,drive=s5,serial=MANYDISK5",
+    "-drive if=none,id=s6,format=raw,file={dir}/s6.img",
+    "-device usb-storage,bus=xhci.0,drive=s6,serial=MANYDISK6",
+    "-chardev socket,id=c1,path={dir}/c1,server=on,wait=off -chardev socket,id=f1,path={dir}/c1",
+    "-device usb-serial,bus=xhci.0,chardev=c1,serial=MANYTTY1",
+    "-device virtserialport,bus=labserial.0,chardev=f1,name=lab.far1",
+    "-chardev socket,id=c2,path={dir}/c2,server=on,wait=off -chardev socket,id=f2,path={dir}/c2",
+    "-device usb-serial,bus=xhci.0,chardev=c2,serial=MANYTTY2",
+    "-device virtserialport,bus=labserial.0,chardev=f2,name=lab.far2",
+    "-chardev socket,id=c3,path={dir}/c3,server=on,wait=off -chardev socket,id=f3,path={dir}/c3",
+    "-device usb-serial,bus=xhci.0,chardev=c3,serial=MANYTTY3",
+    "-device virtserialport,bus=labserial.0,chardev=f3,name=lab.far3",
+    "-chardev socket,id=c4,path={dir}/c4,server=on,wait=off -chardev socket,id=f4,path={dir}/c4",
+    "-device usb-serial,bus=xhci.0,chardev=c4,serial=MANYTTY4",
+    "-device virtserialport,bus=labserial.0,chardev=f4,name=lab.far4",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET1",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET2",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET3",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET4",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET5",
+    "-device usb-tablet,bus=xhci.0,serial=MANYTABLET6",
+];
+
+const MANY_IMAGES: &[(&str, u64)] = &[
+    ("s1.img", MIB),
+    ("s2.img", MIB),
+    ("s3.img", MIB),
+    ("s4.img", MIB),
+    ("s5.img", MIB),
+    ("s6.img", MIB),
+];
+
+fn many() -> Boot {
+    Boot {
+        name: "many",
+        script: "many.sh",
+        partner: None,
+        devices: MANY_DEVICES,
+        options: &[],
+        images: MANY_IMAGES,
+        cases: vec![
+            pass("many::sixteen_devices_are_used_at_once", "sixteen"),
+            pass("many::two_hundred_cycles_leave_nothing_behind", "cycles"),
+        ],
+    }
+}
+
 fn two_guests() -> Boot {
     Boot {
         name: "pair",
         script: "pair_hub.sh",
         partner: Some("pair_laptop.sh"),
         devices: STICK_ONLY,
+        options: &[],
         images: USB_IMAGES,
         cases: vec![
             pass("pair::two_guests_reach_each_other", "ping"),
@@ -184,6 +436,7 @@ fn lab() -> Boot {
         script: "lab.sh",
         partner: None,
         devices: USB_DEVICES,
+        options: &[],
         images: USB_IMAGES,
         cases: vec![
             pass("lab::the_stock_kernels_modules_load", "modules"),
@@ -204,6 +457,7 @@ fn misbehaving() -> Boot {
         script: "detector.sh",
         partner: None,
         devices: &[],
+        options: &[],
         images: &[],
         cases: vec![
             fails(
@@ -242,6 +496,7 @@ fn panicking() -> Boot {
         script: "detector.sh",
         partner: None,
         devices: &[],
+        options: &[],
         images: &[],
         cases: vec![Case {
             name: "detector::a_guest_that_panics_is_noticed",

@@ -6,6 +6,7 @@
 
 mod answer;
 mod endpoints;
+mod iso;
 mod plug;
 mod pump;
 mod reattach;
@@ -28,12 +29,15 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use self::endpoints::Endpoints;
 use self::plug::Plug;
 use self::pump::Pump;
-use super::descriptor::NoDevice;
+use super::descriptor::{Descriptors, NoDevice};
 use super::op::{AttachResponse, Speed};
 use crate::bus::{Inbound, Outlet};
 use crate::kernel::usbip_pdu::PduError;
 use crate::kernel::vhci::{self, PortId, Vhci, VhciError};
 use crate::wire::status::Status;
+
+/// Mass storage, SCSI, USB attached SCSI: the class of an interface.
+const ATTACHED_SCSI: [u8; 3] = [0x08, 0x06, 0x62];
 
 /// Why a device that the server has given us cannot be attached.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +51,12 @@ pub enum AttachError {
     /// What the server sent does not begin with a device descriptor.
     #[error("the server's description of the device is unusable")]
     Descriptors(#[from] NoDevice),
+    /// It is a disk that at its speed needs streams.
+    #[error(
+        "it is a disk for USB attached SCSI alone, which at super speed needs streams, and vhci-hcd \
+         has none; at a USB 2 port of its owner it works"
+    )]
+    Streams,
     /// No socket could be made.
     #[error("no socket pair for the kernel")]
     Socket(#[source] io::Error),
@@ -191,7 +201,11 @@ impl Device {
         Ok(Self {
             devno: device.devno,
             speed: port_speed(device.spd)?,
-            endpoints: Rc::new(RefCell::new(Endpoints::parse(&device.desc, device.cfg)?)),
+            endpoints: Rc::new(RefCell::new(Endpoints::parse(
+                &device.desc,
+                device.cfg,
+                device.spd,
+            )?)),
         })
     }
 }
@@ -210,6 +224,9 @@ pub fn attach(
     outlet: Rc<dyn Outlet>,
     inbound: mpsc::UnboundedReceiver<Inbound>,
 ) -> Result<Attachment, AttachError> {
+    if needs_streams(&Descriptors::parse(&device.desc)?, port_speed(device.spd)?) {
+        return Err(AttachError::Streams);
+    }
     let device = Device::parse(device)?;
     let (ours, kernels) = reattach::pair().map_err(AttachError::Socket)?;
     let port = vhci.attach(kernels.as_fd(), device.devno, device.speed)?;
@@ -264,6 +281,15 @@ fn start(
         let _ = done.send(end);
     });
     Attachment { handle, ended }
+}
+
+/// Whether no driver would take the device because vhci-hcd has no streams (kernel
+/// `drivers/usb/storage/uas-detect.h`). A disk with a bulk-only setting gets usb-storage instead.
+fn needs_streams(device: &Descriptors, speed: vhci::Speed) -> bool {
+    let mut settings = device.configurations.iter().flat_map(|c| &c.settings);
+    matches!(speed, vhci::Speed::Super | vhci::Speed::SuperPlus)
+        && device.configurations.iter().any(|c| !c.settings.is_empty())
+        && settings.all(|setting| setting.class == ATTACHED_SCSI)
 }
 
 fn port_speed(speed: Speed) -> Result<vhci::Speed, AttachError> {

@@ -33,6 +33,8 @@ pub struct UsbDeviceInfo {
     pub location: Location,
     /// Ports on the way from the root hub, `1.4`.
     pub ports: String,
+    /// It was imported from another machine, by vhci-hcd.
+    pub imported: bool,
     /// idVendor.
     pub vendor: u16,
     /// idProduct.
@@ -56,6 +58,11 @@ pub struct UsbDeviceInfo {
 }
 
 impl UsbDeviceInfo {
+    /// The name of the port that it is plugged into, `usb@1-1.4`.
+    pub fn port_name(&self) -> String {
+        format!("usb@{}-{}", self.location.bus, self.ports)
+    }
+
     /// What people call it: the product string, with the maker before it where that adds something.
     pub fn name(&self) -> String {
         match (&self.manufacturer, &self.product_name) {
@@ -69,7 +76,8 @@ impl UsbDeviceInfo {
     }
 }
 
-/// What is plugged in now, sorted by id, without root hubs and imported devices. Reads many small files: call it where waiting is allowed.
+/// What is plugged in now, sorted by id, without root hubs. Reads many small files: call it where
+/// waiting is allowed.
 ///
 /// # Errors
 /// sysfs cannot be read, or the kernel has no USB (`NotFound`).
@@ -79,18 +87,11 @@ pub fn list() -> io::Result<Vec<UsbDeviceInfo>> {
     let mut devices: Vec<UsbDeviceInfo> = nusb::list_devices()
         .wait()
         .map_err(io::Error::other)?
-        .filter(|info| !is_copy(info))
         .map(|info| describe(&info))
         .collect();
     assign_ids(&mut devices);
     devices.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(devices)
-}
-
-/// A device that is imported from elsewhere is not ours to offer. Where both halves run on one
-/// kernel it would also look like a second device with the serial number of its original.
-fn is_copy(info: &nusb::DeviceInfo) -> bool {
-    fs::canonicalize(info.sysfs_path()).is_ok_and(|device| is_imported(&device))
 }
 
 fn describe(info: &nusb::DeviceInfo) -> UsbDeviceInfo {
@@ -117,6 +118,7 @@ fn describe(info: &nusb::DeviceInfo) -> UsbDeviceInfo {
             })
             .collect()
     });
+    let imported = fs::canonicalize(&sysfs).is_ok_and(|device| is_imported(&device));
     UsbDeviceInfo {
         id: String::new(),
         location: Location {
@@ -125,6 +127,7 @@ fn describe(info: &nusb::DeviceInfo) -> UsbDeviceInfo {
             sysfs,
         },
         ports: ports.join("."),
+        imported,
         vendor: info.vendor_id(),
         product: info.product_id(),
         release: info.device_version(),
@@ -142,8 +145,14 @@ fn active_settings(sysfs: &std::path::Path) -> Option<Vec<[u8; 5]>> {
     let bytes = fs::read(sysfs.join("descriptors")).ok()?;
     let active = fs::read_to_string(sysfs.join("bConfigurationValue")).ok()?;
     let active: u8 = active.trim().parse().ok()?;
-    let device = Descriptors::parse(&bytes).ok()?;
-    let settings = &device.configuration(active)?.settings;
+    settings(&bytes, active)
+}
+
+/// `[interface, alternate, class, subclass, protocol]` of every alternate setting of one
+/// configuration; `None` when the descriptors have no such configuration.
+pub fn settings(descriptors: &[u8], configuration: u8) -> Option<Vec<[u8; 5]>> {
+    let device = Descriptors::parse(descriptors).ok()?;
+    let settings = &device.configuration(configuration)?.settings;
     Some(
         settings
             .iter()
@@ -156,7 +165,8 @@ fn active_settings(sysfs: &std::path::Path) -> Option<Vec<[u8; 5]>> {
 }
 
 /// Gives every device its id: `usb:VID:PID:SERIAL`, or `usb:VID:PID@BUS-PORTS` where there is no
-/// serial number or several devices claim the same one.
+/// serial number or several devices claim the same one. An imported device always goes by its port:
+/// where both halves run on one kernel it has the serial number of its original.
 fn assign_ids(devices: &mut [UsbDeviceInfo]) {
     let mut claims: HashMap<String, usize> = HashMap::new();
     for device in &*devices {
@@ -174,6 +184,9 @@ fn assign_ids(devices: &mut [UsbDeviceInfo]) {
 /// The id by serial number; `None` without a usable one, or when it would be too long to be told
 /// from its neighbours'.
 fn serial_id(device: &UsbDeviceInfo) -> Option<String> {
+    if device.imported {
+        return None;
+    }
     let serial: String = device
         .serial
         .as_deref()?
@@ -208,6 +221,7 @@ mod tests {
                 sysfs: PathBuf::new(),
             },
             ports: ports.to_owned(),
+            imported: false,
             vendor: 0x0403,
             product: 0x6001,
             release: 0x0600,
@@ -261,6 +275,19 @@ mod tests {
                 "usb:0403:6001@1-2",
                 "usb:0403:6001:0002"
             ]
+        );
+    }
+
+    #[test]
+    fn an_imported_device_does_not_compete_with_its_original() {
+        let copy = UsbDeviceInfo {
+            imported: true,
+            ..device("2", Some("0001"))
+        };
+        assert_eq!(copy.port_name(), "usb@1-2");
+        assert_eq!(
+            ids(vec![device("1", Some("0001")), copy]),
+            ["usb:0403:6001:0001", "usb:0403:6001@1-2"]
         );
     }
 

@@ -10,8 +10,16 @@
 //! | 0x83 | interrupt: what [`Fake::interrupt`] says |
 //! | 0x84 | bulk, only in alternate setting 1 of interface 1: counts |
 //! | 0x05 | bulk, only in configuration 2: takes everything |
+//! | 0x06 | isochronous, only in alternate setting 2 of interface 1: takes up to 192 bytes in each packet |
+//! | 0x86 | isochronous, only there: counts, up to 3072 bytes in each packet |
+//!
+//! Transfers finish at once, in order on every endpoint, except where [`Fake::pause`] holds them or
+//! [`Fake::pace`] lets isochronous packets move only when [`Fake::tick`] says so. Each transfer
+//! ends well unless [`Fake::halt`] or [`Fake::end_next`], for packets [`Fake::plan_packet`], says
+//! otherwise.
 
 mod host;
+mod iso;
 mod state;
 
 use std::io;
@@ -81,6 +89,37 @@ impl Fake {
         self.state().reset_by_other();
     }
 
+    /// Ends the next transfer of an endpoint that is not isochronous with that status, after it
+    /// moved so many bytes at most (received ones are 0xee).
+    pub fn end_next(&self, endpoint: u8, status: i32, bytes: usize) {
+        let mut state = self.state();
+        let endings = state.endings.entry(endpoint).or_default();
+        endings.push_back((status, bytes));
+        state.settle();
+    }
+
+    /// Says what becomes of the next isochronous packet of an endpoint for which it was not said
+    /// yet: how many bytes it moves at most, and its status.
+    pub fn plan_packet(&self, endpoint: u8, bytes: u32, status: i32) {
+        let mut state = self.state();
+        let plans = state.iso.plans.entry(endpoint).or_default();
+        plans.push_back((bytes, status));
+    }
+
+    /// Lets an isochronous endpoint move packets only by [`Fake::tick`].
+    pub fn pace(&self, endpoint: u8) {
+        self.state().iso.paced.insert(endpoint);
+    }
+
+    /// Lets that many intervals of a paced endpoint pass, each with one packet, and returns in how
+    /// many of them a packet was there to be moved: the others are gaps in the stream.
+    pub fn tick(&self, endpoint: u8, intervals: usize) -> usize {
+        let mut state = self.state();
+        state.iso.ticks.insert(endpoint, intervals);
+        state.settle();
+        intervals - state.iso.ticks.remove(&endpoint).unwrap_or(0)
+    }
+
     /// Pulls the plug.
     pub fn unplug(&self) {
         self.state().unplug();
@@ -106,6 +145,21 @@ impl Fake {
     /// Makes that many submissions fail for want of memory.
     pub fn starve(&self, submissions: usize) {
         self.state().starving = submissions;
+    }
+
+    /// Makes one submission fail, after so many others passed.
+    pub fn refuse_submission(&self, after: usize, errno: Errno) {
+        self.state().refusals.push_back((after, errno));
+    }
+
+    /// Gives usbfs so many bytes for the data of all transfers that were not taken back yet.
+    pub fn limit_memory(&self, bytes: usize) {
+        self.state().budget = Some(bytes);
+    }
+
+    /// Makes opening the device fail.
+    pub fn refuse_open(&self, errno: Errno) {
+        self.state().refuse_open = Some(errno);
     }
 
     /// Gives an interface to another program.
@@ -151,6 +205,11 @@ impl Fake {
     /// bConfigurationValue of the active configuration.
     pub fn configuration(&self) -> u8 {
         self.state().configuration
+    }
+
+    /// Empty packets that ended a write of whole ones.
+    pub fn zero_packets(&self) -> usize {
+        self.state().zero_packets
     }
 
     /// Everything that was written to an endpoint that takes everything.

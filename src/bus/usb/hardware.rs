@@ -85,6 +85,8 @@ pub trait UsbPort: Send + Sync {
     fn disconnect_claim(&self, interface: u8) -> Result<(), Errno>;
     /// Gives an interface up, to no driver.
     fn release(&self, interface: u8) -> Result<(), Errno>;
+    /// The name of the driver that an interface has; `usbfs` when a program has it.
+    fn driver(&self, interface: u8) -> Result<Option<String>, Errno>;
     /// Lets the kernel find a driver for an interface.
     fn connect(&self, interface: u8) -> Result<(), Errno>;
     /// Chooses a configuration.

@@ -49,7 +49,10 @@ pub enum InUse {
     )]
     Hub,
     /// It is itself imported from another machine through vhci-hcd.
-    #[error("it is imported from another machine; export it on the machine it is plugged into")]
+    #[error(
+        "it is imported from another machine, so that every transfer would travel twice; export it \
+         on the machine it is plugged into, or use --force"
+    )]
     Imported,
     /// A file system on it is mounted.
     #[error(
@@ -90,12 +93,12 @@ pub enum InUse {
 }
 
 impl InUse {
-    /// Whether `--force` helps. A root hub cannot be driven from elsewhere, and an imported device
-    /// would go round in a circle.
+    /// Whether `--force` helps. A root hub cannot be driven from elsewhere.
     pub const fn is_forcible(&self) -> bool {
         match self {
-            Self::RootHub | Self::Imported => false,
+            Self::RootHub => false,
             Self::Hub
+            | Self::Imported
             | Self::Mounted { .. }
             | Self::Swap { .. }
             | Self::Held { .. }

@@ -3,8 +3,11 @@
 
 mod check;
 mod held;
+mod iso;
+mod mend;
 mod outstanding;
 mod reply;
+mod spare;
 mod stream;
 
 use std::io;
@@ -14,7 +17,6 @@ use nix::errno::Errno;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::info;
 
-use super::descriptor::{Configuration, Descriptors};
 use super::enumerate::{Location, UsbDeviceInfo};
 use super::hardware::UsbHost;
 use super::hostuse::{self, Roots};
@@ -22,6 +24,7 @@ use super::op::{AttachRequest, AttachResponse, DeviceEntry, Speed};
 use crate::bus::{Inbound, Outlet};
 use crate::wire::status::{Status, sub};
 
+pub use mend::{mend, reconnect};
 pub use reply::Refused;
 
 use held::{Claimed, Held};
@@ -114,31 +117,6 @@ pub async fn serve(
     }
 }
 
-/// Lets the kernel find drivers for a device's interfaces again. For the start of the daemon: one
-/// that was killed left its devices released, but without drivers.
-///
-/// # Errors
-/// The device cannot be opened or read.
-pub async fn reconnect(host: &dyn UsbHost, location: &Location) -> io::Result<()> {
-    let port = host.open(location).await?.port();
-    let work = move || -> io::Result<()> {
-        let configuration = port.active_configuration()?;
-        let device = Descriptors::parse(&port.descriptors()?).map_err(io::Error::other)?;
-        let active = device.configuration(configuration);
-        for interface in active.map(Configuration::interfaces).unwrap_or_default() {
-            match port.connect(interface) {
-                // EBUSY: it has a driver, or another program has it.
-                Ok(()) | Err(Errno::EBUSY) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        Ok(())
-    };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
-}
-
 fn refuse(outlet: &dyn Outlet, corr: u32, refused: Refused) -> End {
     outlet.respond(corr, refused.status, refused.payload());
     End::Refused(refused)
@@ -171,6 +149,16 @@ async fn attach(host: &dyn UsbHost, grant: Grant) -> Result<(Stream, AttachRespo
 fn cannot_open(error: &io::Error) -> Refused {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT | Errno::ENODEV) => Refused::gone(),
+        Some(errno @ Errno::EMFILE) => Refused::io(
+            "cannot open the device: the owner's daemon has too many open files; \
+            raise LimitNOFILE= of its service or ulimit -n",
+            errno,
+        ),
+        Some(errno @ Errno::ENFILE) => Refused::io(
+            "cannot open the device: the owner's machine has too many open files; \
+            raise them with sysctl fs.file-max=",
+            errno,
+        ),
         Some(errno) => Refused::io("cannot open the device", errno),
         None => Refused::new(Status::InternalError, sub::INTERNAL, error.to_string()),
     }

@@ -96,6 +96,35 @@ pub(super) fn usbfs(machine: &Machine) -> Check {
     check.only(Side::Server)
 }
 
+/// The memory for all transfers of all devices together; what is above it has to wait.
+pub(super) fn usbfs_memory(machine: &Machine) -> Check {
+    const NAME: &str = "usbfs memory";
+    /// The kernel's default: enough for some disks at once, not for cameras beside them.
+    const SMALL: u32 = 16;
+    const ENOUGH: u32 = 256;
+    const FILE: &str = "/sys/module/usbcore/parameters/usbfs_memory_mb";
+    let mend = || {
+        format!(
+            "echo {ENOUGH} | sudo tee {FILE}   # and at every start: add \
+             usbcore.usbfs_memory_mb={ENOUGH} to the kernel's command line"
+        )
+    };
+    let check = match machine.read(FILE).and_then(|text| text.parse().ok()) {
+        Some(0) => Check::ok(NAME, "not limited"),
+        Some(mib) if mib <= SMALL => Check::warn(
+            NAME,
+            format!("{mib} MiB for all devices: little for many of them, or for audio and video"),
+        )
+        .mend(mend()),
+        Some(mib) => Check::ok(NAME, format!("{mib} MiB for all devices")),
+        None => Check::warn(
+            NAME,
+            "its limit cannot be read: is there USB in this kernel?",
+        ),
+    };
+    check.only(Side::Server)
+}
+
 /// Rules that give the group its devices; root needs none.
 pub(super) fn udev_rules(machine: &Machine) -> Check {
     const NAME: &str = "udev rules";
@@ -170,6 +199,23 @@ mod tests {
         assert_eq!(usbfs(&empty).verdict, Verdict::Fail);
         let (_dir, two) = machine(&[("dev/bus/usb/001/001", ""), ("dev/bus/usb/002/001", "")]);
         assert_eq!(usbfs(&two).detail, "2 devices, all accessible");
+    }
+
+    #[test]
+    fn little_memory_for_transfers_is_told_with_the_command_for_more() {
+        let file = "sys/module/usbcore/parameters/usbfs_memory_mb";
+        let check = |content| usbfs_memory(&machine(&[(file, content)]).1);
+        assert_eq!(check("0\n").detail, "not limited");
+        assert_eq!(check("1000\n").detail, "1000 MiB for all devices");
+        let little = check("16\n");
+        assert_eq!(little.verdict, Verdict::Warn);
+        assert!(
+            little
+                .mend
+                .unwrap()
+                .starts_with("echo 256 | sudo tee /sys/")
+        );
+        assert_eq!(usbfs_memory(&machine(&[]).1).verdict, Verdict::Warn);
     }
 
     #[test]

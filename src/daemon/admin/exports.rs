@@ -46,13 +46,19 @@ pub fn export(
     let entries = acl
         .entries()
         .iter()
-        .filter(|entry| overlap(&entry.device, &pattern))
+        .filter(|entry| {
+            let same = present.is_some_and(|device| entry.device.covers(device.found.names()));
+            same || overlap(&entry.device, &pattern)
+        })
         .count();
     Ok(Exported {
         device: pattern.to_string(),
         name: present
             .map(|device| device.found.name.clone())
             .unwrap_or_default(),
+        plugged: present
+            .and_then(|device| device.found.port.as_ref())
+            .map(ToString::to_string),
         changed,
         entries,
     })
@@ -102,10 +108,14 @@ pub fn unexport(
     if changed {
         locked.store_exports(&policy)?;
     }
-    let still = pattern
-        .exact()
-        .map(|id| policy.also_covered_by(id))
-        .unwrap_or_default();
+    let present = known
+        .devices
+        .and_then(|devices| devices.find(pattern.exact()?));
+    let still = match (present, pattern.exact()) {
+        (Some(device), _) => policy.covering(device.found.names()),
+        (None, Some(id)) => policy.covering(id.into()),
+        (None, None) => Vec::new(),
+    };
     Ok(Unexported {
         device: pattern.to_string(),
         changed,

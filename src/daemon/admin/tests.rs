@@ -24,6 +24,7 @@ fn found(id: &str, name: &str, hazard: Option<(&str, bool)>) -> Found {
     });
     Found {
         id: id.parse().unwrap(),
+        port: None,
         name: name.to_owned(),
         hazard,
     }

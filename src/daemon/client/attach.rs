@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::follow::is_unplugging;
 use super::hub::Hub;
 use super::{Client, files};
 use crate::bus::usb::client::{self, AttachError, Attachment, Handle};
@@ -18,7 +19,7 @@ use crate::daemon::peer::{CallError, Peer};
 use crate::device::acl::Mode;
 use crate::device::id::DeviceId;
 use crate::device::name::{self, Candidate, NameError};
-use crate::device::op::{Brief, ListRequest, ListResponse};
+use crate::device::op::{Brief, DeviceRequest, Info, ListRequest, ListResponse};
 use crate::device::registry::State;
 use crate::kernel::clock;
 use crate::kernel::vhci::{PortId, Vhci};
@@ -38,7 +39,10 @@ const USB_DEVICES: &str = "/sys/bus/usb/devices";
 /// A remote device that is local now.
 pub(super) struct Attached {
     pub(super) node: NodeName,
+    /// As it was asked for: its id, or the name of its port.
     pub(super) device: String,
+    /// Its id, as far as the owner told.
+    pub(super) id: String,
     pub(super) name: String,
     pub(super) speed: Speed,
     since: Mono,
@@ -79,6 +83,14 @@ impl Attached {
     pub(super) fn info(&self, vhci: &Vhci) -> AttachedDevice {
         let files = sysfs(vhci, self.port()).map(|device| files::below(&device));
         AttachedDevice {
+            files: files.unwrap_or_default(),
+            ..self.describe()
+        }
+    }
+
+    /// The device for people, without a look at this machine.
+    pub(super) fn describe(&self) -> AttachedDevice {
+        AttachedDevice {
             node: self.node.clone(),
             device: self.device.clone(),
             name: self.name.clone(),
@@ -86,7 +98,8 @@ impl Attached {
             speed: self.speed.to_string(),
             live: !self.ended.get(),
             age: clock::mono().since(self.since).as_secs(),
-            files: files.unwrap_or_default(),
+            files: Vec::new(),
+            waiting: None,
         }
     }
 }
@@ -109,27 +122,17 @@ impl Client {
     ) -> Result<AttachedDevice, ControlError> {
         let node = hub.node();
         let peer = self.connected(hub).await?;
-        let offered = list(&peer, &node).await?;
-        let brief = resolve(&offered, query, &node)?;
-        if let Some(attached) = self.find_attached(&node.id, &brief.dev) {
+        let target = Target::named(&peer, query, &node).await?;
+        if let Some(attached) = self.find_attached(&node.id, &target.brief.dev) {
             return Ok(attached.info(&self.vhci));
         }
-        if offered.contains(&brief) {
+        if target.listed {
             // Without vhci-hcd the owner need not let its drivers go for nothing.
             self.vhci.ports().map_err(|error| self.no_port(&error))?;
         }
-        asker.step(format!("asking {} for {}", node.name, brief.dev));
-        let (response, stream) = open(&peer, &brief, &node).await?;
-        let (outlet, inbound) = (Rc::clone(&stream.outlet), stream.inbound);
-        let attachment = match client::attach(&self.vhci, &response, stream.outlet, inbound) {
-            Ok(attachment) => attachment,
-            Err(error) => {
-                outlet.reset(Status::Ok);
-                return Err(self.not_attached(&error));
-            }
-        };
-        let attached = self.enter(&attachment, node, brief, response.spd);
-        tokio::task::spawn_local(watch(Rc::clone(self), Rc::clone(&attached), attachment));
+        self.end_waiting(&node.id, target.name());
+        asker.step(format!("asking {} for {}", node.name, target.name()));
+        let attached = self.take(hub, &peer, target).await?;
         asker.step("waiting for this machine's drivers");
         tokio::select! {
             biased;
@@ -143,27 +146,42 @@ impl Client {
         Ok(attached.info(&self.vhci))
     }
 
-    fn not_attached(&self, error: &AttachError) -> ControlError {
+    fn not_attached(&self, error: &AttachError, device: &str) -> ControlError {
         match error {
             AttachError::Vhci(error) => self.no_port(error),
+            AttachError::Streams => {
+                ControlError::refused(format!("no driver on this machine can use {device}"))
+                    .because(error.to_string())
+            }
             AttachError::Speed(_) | AttachError::Descriptors(_) | AttachError::Socket(_) => {
                 ControlError::failed(error.to_string())
             }
         }
     }
 
-    fn enter(
-        &self,
-        attachment: &Attachment,
-        node: NodeName,
-        brief: Brief,
-        speed: Speed,
-    ) -> Rc<Attached> {
+    /// Makes a device local and looks after it from then on.
+    pub(super) async fn take(
+        self: &Rc<Self>,
+        hub: &Rc<Hub>,
+        peer: &Peer,
+        target: Target,
+    ) -> Result<Rc<Attached>, ControlError> {
+        let node = hub.node();
+        let (response, stream) = open(peer, target.name(), &node).await?;
+        let (outlet, inbound) = (Rc::clone(&stream.outlet), stream.inbound);
+        let attachment = match client::attach(&self.vhci, &response, stream.outlet, inbound) {
+            Ok(attachment) => attachment,
+            Err(error) => {
+                outlet.reset(Status::Ok);
+                return Err(self.not_attached(&error, target.name()));
+            }
+        };
         let attached = Rc::new(Attached {
             node,
-            device: brief.dev,
-            name: brief.name,
-            speed,
+            device: target.name().to_owned(),
+            id: target.brief.dev,
+            name: target.brief.name,
+            speed: response.spd,
             since: clock::mono(),
             handle: attachment.handle(),
             ended: Cell::new(false),
@@ -171,7 +189,19 @@ impl Client {
             why: RefCell::default(),
         });
         self.attached.borrow_mut().push(Rc::clone(&attached));
-        attached
+        let follow = target.port.is_some().then(|| Rc::clone(hub));
+        let watching = watch(Rc::clone(self), Rc::clone(&attached), attachment, follow);
+        tokio::task::spawn_local(watching);
+        Ok(attached)
+    }
+
+    /// Whoever asks for a port need not wait for it any longer.
+    fn end_waiting(&self, node: &str, port: &str) {
+        for waiting in self.waiting.borrow().iter() {
+            if waiting.was.node.id == node && waiting.was.device == port {
+                waiting.give_up();
+            }
+        }
     }
 
     /// Waits until a driver has bound, the device ended, or the time is over: a device without a
@@ -209,12 +239,18 @@ impl Client {
         let attached = self.attached.borrow();
         attached
             .iter()
-            .find(|a| a.node.id == node && a.device == device)
+            .find(|a| a.node.id == node && (a.device == device || a.id == device))
             .cloned()
     }
 }
 
-async fn watch(client: Rc<Client>, attached: Rc<Attached>, attachment: Attachment) {
+/// Notes the end of an attachment, and follows its port to the next device there.
+async fn watch(
+    client: Rc<Client>,
+    attached: Rc<Attached>,
+    attachment: Attachment,
+    follow: Option<Rc<Hub>>,
+) {
     let end = attachment.ended().await;
     let reason: &dyn std::error::Error = &end;
     let (node, device) = (&attached.node.name, &attached.device);
@@ -226,6 +262,61 @@ async fn watch(client: Rc<Client>, attached: Rc<Attached>, attachment: Attachmen
         .attached
         .borrow_mut()
         .retain(|other| !Rc::ptr_eq(other, &attached));
+    if let Some(hub) = follow.filter(|_| is_unplugging(&end)) {
+        client.follow(hub, attached).await;
+    }
+}
+
+/// What a person wants to have.
+pub(super) struct Target {
+    /// The device, as far as it is known.
+    brief: Brief,
+    /// The owner told of it.
+    listed: bool,
+    /// The name of its port, when it was asked for by that.
+    port: Option<String>,
+}
+
+impl Target {
+    /// What a person calls so.
+    async fn named(peer: &Peer, query: &str, node: &NodeName) -> Result<Self, ControlError> {
+        if query.parse::<DeviceId>().is_ok_and(|name| name.is_port()) {
+            return Ok(Self::at_port(peer, query).await);
+        }
+        let offered = list(peer, node).await?;
+        let brief = resolve(&offered, query, node)?;
+        Ok(Self {
+            listed: offered.contains(&brief),
+            brief,
+            port: None,
+        })
+    }
+
+    /// What is plugged in there now. If the owner does not tell, it will say why when it is asked
+    /// for the device.
+    pub(super) async fn at_port(peer: &Peer, port: &str) -> Self {
+        let request = DeviceRequest {
+            dev: port.to_owned(),
+        };
+        let info = match msgpack::encode(&request) {
+            Ok(payload) => peer.call(Opcode::DeviceInfo, payload, LIST).await.ok(),
+            Err(_) => None,
+        };
+        let info = info.and_then(|info| msgpack::decode::<Info>(&info).ok());
+        let brief = info
+            .filter(|info| info.dev.parse::<DeviceId>().is_ok())
+            .map(Info::brief);
+        Self {
+            listed: brief.is_some(),
+            brief: brief.unwrap_or_else(|| unlisted(port)),
+            port: Some(port.to_owned()),
+        }
+    }
+
+    /// What the owner is asked for.
+    fn name(&self) -> &str {
+        self.port.as_deref().unwrap_or(&self.brief.dev)
+    }
 }
 
 /// True when some interface of the device has a driver.
@@ -328,11 +419,11 @@ fn unlisted(id: &str) -> Brief {
 
 async fn open(
     peer: &Peer,
-    brief: &Brief,
+    device: &str,
     node: &NodeName,
 ) -> Result<(AttachResponse, crate::daemon::peer::PeerStream), ControlError> {
     let request = AttachRequest {
-        dev: brief.dev.clone(),
+        dev: device.to_owned(),
         mode: UseMode::ReadWrite,
         lock: None,
         ifs: None,
@@ -343,7 +434,7 @@ async fn open(
     let (answer, stream) = peer
         .open(Opcode::UsbDeviceAttach, payload, OPEN)
         .await
-        .map_err(|error| call_error(&error, node, &brief.dev))?;
+        .map_err(|error| call_error(&error, node, device))?;
     match AttachResponse::decode(&answer) {
         Ok(response) => Ok((response, stream)),
         Err(error) => {

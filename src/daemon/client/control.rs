@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Client;
 use super::attach::Attached;
+use super::follow::Waiting;
 use super::hub::Hub;
 use crate::daemon::admin::unresolved;
 use crate::daemon::control::message::{
@@ -62,6 +63,7 @@ impl Client {
                 .borrow()
                 .iter()
                 .map(|a| a.info(&self.vhci))
+                .chain(self.waiting.borrow().iter().map(|waiting| waiting.info()))
                 .collect(),
         }
     }
@@ -149,27 +151,55 @@ impl Client {
 
     async fn detach(&self, target: &DetachTarget) -> Result<Vec<AttachedDevice>, ControlError> {
         let devices = self.targets(target)?;
-        let infos = devices
-            .iter()
-            .map(|device| device.info(&self.vhci))
-            .collect();
+        let infos = devices.iter().map(|device| match device {
+            Held::Attached(attached) => attached.info(&self.vhci),
+            Held::Waiting(waiting) => waiting.info(),
+        });
+        let infos = infos.collect();
         for device in &devices {
-            device.detach();
+            match device {
+                Held::Attached(attached) => attached.detach(),
+                Held::Waiting(waiting) => waiting.give_up(),
+            }
         }
         for device in &devices {
-            device.gone().await;
+            device.was().gone().await;
         }
         Ok(infos)
     }
 
-    pub(super) fn targets(&self, target: &DetachTarget) -> Result<Vec<Rc<Attached>>, ControlError> {
-        let attached = self.attached.borrow();
+    /// Everything that can be detached; what is attached comes first.
+    fn held(&self) -> Vec<Held> {
+        let (attached, waiting) = (self.attached.borrow(), self.waiting.borrow());
+        let attached = attached.iter().cloned().map(Held::Attached);
+        attached
+            .chain(waiting.iter().cloned().map(Held::Waiting))
+            .collect()
+    }
+
+    /// What is attached of that.
+    pub(super) fn attached_targets(
+        &self,
+        target: &DetachTarget,
+    ) -> Result<Vec<Rc<Attached>>, ControlError> {
+        let of_held = |held| match held {
+            Held::Attached(attached) => Ok(attached),
+            Held::Waiting(waiting) => {
+                let message = format!("{} has gone away", waiting.was.device);
+                Err(ControlError::failed(message).mend("myclerk status"))
+            }
+        };
+        self.targets(target)?.into_iter().map(of_held).collect()
+    }
+
+    fn targets(&self, target: &DetachTarget) -> Result<Vec<Held>, ControlError> {
+        let mut held = self.held();
         match target {
-            DetachTarget::All => Ok(attached.clone()),
-            DetachTarget::Port(port) => attached
-                .iter()
-                .find(|device| device.port().0 == *port)
-                .map(|device| vec![Rc::clone(device)])
+            DetachTarget::All => Ok(held),
+            DetachTarget::Port(port) => held
+                .into_iter()
+                .find(|device| device.was().port().0 == *port)
+                .map(|device| vec![device])
                 .ok_or_else(|| {
                     ControlError::not_found(format!("nothing of ours is attached to port {port}"))
                         .mend("myclerk status")
@@ -177,26 +207,42 @@ impl Client {
             DetachTarget::Device { node, device } => {
                 let node = node.as_ref().map(|node| self.hub(node)).transpose()?;
                 let node = node.map(|hub| hub.node().id);
-                let of_node: Vec<_> = attached
+                held.retain(|held| node.as_ref().is_none_or(|id| held.was().node.id == *id));
+                let found = held
                     .iter()
-                    .filter(|device| node.as_ref().is_none_or(|id| device.node.id == *id))
-                    .collect();
-                let candidates: Vec<_> = of_node
-                    .iter()
-                    .map(|device| Candidate {
-                        id: &device.device,
-                        name: &device.name,
-                    })
-                    .collect();
-                let found = name::resolve(device, &candidates).map_err(|error| {
-                    unresolved("attached device", device, error, "myclerk status")
-                })?;
-                Ok(of_node
-                    .get(found)
-                    .map(|device| Rc::clone(device))
-                    .into_iter()
-                    .collect())
+                    .position(|held| [&held.was().device, &held.was().id].contains(&device));
+                let found = found.map_or_else(|| resolve(&held, device), Ok)?;
+                Ok(held.into_iter().nth(found).into_iter().collect())
             }
         }
     }
+}
+
+/// What can be detached.
+enum Held {
+    Attached(Rc<Attached>),
+    Waiting(Rc<Waiting>),
+}
+
+impl Held {
+    /// The attachment, perhaps one that has ended.
+    fn was(&self) -> &Attached {
+        match self {
+            Self::Attached(attached) => attached,
+            Self::Waiting(waiting) => &waiting.was,
+        }
+    }
+}
+
+/// The attachment that a person means.
+fn resolve(held: &[Held], device: &str) -> Result<usize, ControlError> {
+    let candidates: Vec<_> = held
+        .iter()
+        .map(|held| Candidate {
+            id: &held.was().device,
+            name: &held.was().name,
+        })
+        .collect();
+    name::resolve(device, &candidates)
+        .map_err(|error| unresolved("attached device", device, error, "myclerk status"))
 }

@@ -23,7 +23,7 @@ impl Client {
         &self,
         target: &DetachTarget,
     ) -> Result<Vec<AttachedDevice>, ControlError> {
-        let devices = self.targets(target)?;
+        let devices = self.attached_targets(target)?;
         for device in &devices {
             let place = sysfs(&self.vhci, device.port()).and_then(|sysfs| usbfs_node(&sysfs));
             let Some((bus, address)) = place else {

@@ -330,6 +330,9 @@ pub struct LocalDevice {
     pub id: String,
     /// What people call it.
     pub name: String,
+    /// The name of the port that it is plugged into, `usb@1-1.4`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugged: Option<String>,
     /// True when the export policy names it.
     pub exported: bool,
     /// Why it is not usable by others, or would not be if exported.
@@ -418,6 +421,9 @@ pub struct AttachedDevice {
     pub age: u64,
     /// Device nodes that appeared for it, as far as known: `/dev/sdb`, `/dev/ttyUSB0`.
     pub files: Vec<String>,
+    /// It was unplugged: seconds that are left for another one to be plugged into its port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u64>,
 }
 
 /// One access entry.
@@ -447,6 +453,9 @@ pub struct Exported {
     pub device: String,
     /// What people call it; empty for a pattern or an absent device.
     pub name: String,
+    /// The name of the port that it is plugged into, when it is present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugged: Option<String>,
     /// False when it was exported just so already.
     pub changed: bool,
     /// Access entries that match it; zero means that nobody can see it yet.

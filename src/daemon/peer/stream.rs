@@ -48,9 +48,10 @@ impl Outlet for StreamOutlet {
         };
         let mut connection = peer.connection.borrow_mut();
         let link = connection.link();
-        let timeout = u64::from(outgoing.timeout_ms);
+        let now = clock::mono();
         let mut request = Request::new(Target::On(self.stream), outgoing.opcode, outgoing.payload)
-            .with_timeout((timeout > 0).then(|| Duration::from_millis(timeout)));
+            .with_timeout(milliseconds(outgoing.timeout_ms));
+        request.deadline = milliseconds(outgoing.deadline_ms).map(|within| now.after(within));
         request.class = outgoing.class;
         request.reply_len = outgoing.reply_len;
         match link.check_request(&request) {
@@ -74,7 +75,7 @@ impl Outlet for StreamOutlet {
             ) => return Err(OutletError::Closed),
         }
         let (_, corr) = link
-            .request(clock::mono(), request)
+            .request(now, request)
             .map_err(|_| OutletError::Closed)?;
         drop(connection);
         peer.wake();
@@ -133,4 +134,9 @@ impl Outlet for StreamOutlet {
             peer.streams.borrow_mut().remove(&self.stream);
         }
     }
+}
+
+/// 0 stands for none.
+fn milliseconds(count: u32) -> Option<Duration> {
+    (count > 0).then(|| Duration::from_millis(u64::from(count)))
 }

@@ -1,7 +1,7 @@
 //! What the administrator asks over the control socket.
 
-use super::Server;
 use super::invite::Wanted;
+use super::{Server, Use};
 use crate::daemon::admin::{self, Known};
 use crate::daemon::control::message::{
     ControlError, LocalDevice, NodeName, Reply, Request, Revoked, ServerStatus, SessionInfo,
@@ -94,24 +94,21 @@ impl Server {
     }
 
     fn unexport(&self, device: &str) -> Result<Reply, ControlError> {
-        let before: Vec<DeviceId> = self
-            .uses
-            .borrow()
-            .iter()
-            .map(|used| used.device.clone())
-            .collect();
+        let offered: Vec<DeviceId> = self.offered().collect();
         let unexported = self.known(|known| admin::unexport(&self.state, known, device))?;
+        let lent = |used: &&Use| offered.contains(&used.device);
         let users: Vec<(DeviceId, NodeName)> = self
             .uses
             .borrow()
             .iter()
+            .filter(lent)
             .map(|used| (used.device.clone(), node_name(&used.peer)))
             .collect();
         self.reload()?;
-        let policy = self.policy.borrow();
+        let offered: Vec<DeviceId> = self.offered().collect();
         let taken_from = users
             .into_iter()
-            .find(|(device, _)| before.contains(device) && !policy.offers(device))
+            .find(|(device, _)| !offered.contains(device))
             .map(|(_, user)| user);
         Ok(Reply::Unexported(Unexported {
             taken_from,
@@ -143,7 +140,7 @@ impl Server {
             .registry
             .borrow()
             .devices()
-            .filter(|d| policy.offers(&d.found.id))
+            .filter(|d| policy.offers(d.found.names()))
             .count();
         let sessions = self.sessions.borrow();
         ServerStatus {
@@ -186,13 +183,16 @@ impl Server {
             .map(|device| LocalDevice {
                 id: device.found.id.as_str().to_owned(),
                 name: device.found.name.clone(),
-                exported: policy.offers(&device.found.id),
+                plugged: device.found.port.as_ref().map(ToString::to_string),
+                exported: policy.offers(device.found.names()),
                 hazard: device
                     .found
                     .hazard
                     .as_ref()
                     .map(|hazard| hazard.reason.clone()),
-                user: device.user.map(|node| self.user_name(&hex::encode(&node))),
+                user: device
+                    .user
+                    .map(|user| self.user_name(&hex::encode(&user.node))),
             })
             .collect()
     }

@@ -1,9 +1,10 @@
 //! What is plugged in, and what of it a peer may see and keep.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::dispatch::{Answer, bad_payload, internal};
 use super::{Server, Use};
@@ -16,14 +17,22 @@ use crate::device::acl::{Caller, Need};
 use crate::device::id::DeviceId;
 use crate::device::op::{Brief, DeviceRequest, Info, ListRequest, ListResponse};
 use crate::device::registry::{Change, Found, Hazard, Refusal, View};
+use crate::device::sticky::{Seen, StickyIds};
+use crate::kernel::clock;
+use crate::kernel::uevent::UsbEvents;
 use crate::session::PeerIdentity;
 use crate::wire::error::ErrorMap;
 use crate::wire::msgpack::{self, Value};
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
+use crate::wire::time::Mono;
 
 /// Of a peer without a family, which no entry names.
 const NO_FAMILY: [u8; 16] = [0; 16];
+
+/// How long a look stays good while the kernel tells of every device: whether this machine uses one
+/// itself (a mounted disk) is told by nobody.
+const FRESH: Duration = Duration::from_secs(5);
 
 /// The answer that tells a peer why it may not.
 pub(super) fn refused(refusal: &Refusal) -> (Status, ErrorMap) {
@@ -37,9 +46,46 @@ pub(super) struct Scans {
     turn: tokio::sync::Mutex<()>,
     begun: Cell<u64>,
     last: RefCell<Rc<HashMap<DeviceId, UsbDeviceInfo>>>,
+    /// When the last one began, while the kernel tells of every change since.
+    watched_since: Cell<Option<Mono>>,
+    ids: RefCell<StickyIds>,
+}
+
+/// Looks whenever the kernel tells that something changed.
+pub(super) async fn watch(server: Rc<Server>) {
+    let fall_back = |error: &io::Error| {
+        tracing::warn!(%error, "cannot watch USB devices, looking at every request instead");
+    };
+    let events = match UsbEvents::listen() {
+        Ok(events) => events,
+        Err(error) => return fall_back(&error),
+    };
+    loop {
+        let began = clock::mono();
+        server.scan().await;
+        server.scans.watched_since.set(Some(began));
+        if let Err(error) = events.changed().await {
+            server.scans.watched_since.set(None);
+            return fall_back(&error);
+        }
+    }
 }
 
 impl Server {
+    /// What is plugged in, as far as the last look is good enough; else as [`Server::scan`].
+    async fn recent(&self) -> Rc<HashMap<DeviceId, UsbDeviceInfo>> {
+        let since = self.scans.watched_since.get();
+        if since.is_some_and(|since| clock::mono().since(since) < FRESH) {
+            return self.scans.last.borrow().clone();
+        }
+        let began = clock::mono();
+        let found = self.scan().await;
+        if since.is_some() {
+            self.scans.watched_since.set(Some(began));
+        }
+        found
+    }
+
     /// Looks at what is plugged in now. Whoever asks while somebody looks shares the next look with
     /// all others that wait for it, so that many requests make few looks.
     pub(super) async fn scan(&self) -> Rc<HashMap<DeviceId, UsbDeviceInfo>> {
@@ -69,20 +115,19 @@ impl Server {
         }
     }
 
-    /// A device keeps the id under which it was found first: a second one with the same serial
-    /// number must not rename the one that somebody uses.
     fn keep_ids(&self, found: &mut [(Found, UsbDeviceInfo)]) {
-        let mut located = self.located.borrow_mut();
-        for (found, info) in found.iter_mut() {
-            if let Some((_, id)) = located.iter().find(|(at, _)| *at == info.location) {
-                found.id = id.clone();
-                id.as_str().clone_into(&mut info.id);
-            }
-        }
-        *located = found
+        let mut look: Vec<Seen> = found
             .iter()
-            .map(|(found, info)| (info.location.clone(), found.id.clone()))
+            .map(|(found, info)| Seen {
+                what: told_apart(info),
+                id: found.id.clone(),
+            })
             .collect();
+        self.scans.ids.borrow_mut().settle(&mut look);
+        for ((found, info), seen) in found.iter_mut().zip(look) {
+            seen.id.as_str().clone_into(&mut info.id);
+            found.id = seen.id;
+        }
     }
 
     fn take_scan(
@@ -96,14 +141,33 @@ impl Server {
             .map(|found| found.id.clone())
             .zip(infos)
             .collect();
-        for change in self.registry.borrow_mut().sync(found) {
+        let before: HashSet<DeviceId> = self.offered().collect();
+        let changes = self.registry.borrow_mut().sync(found);
+        let after: HashSet<DeviceId> = self.offered().collect();
+        for change in changes {
             match change {
-                Change::Added(id) => tracing::info!(device = id.as_str(), "device found"),
-                Change::Removed(id, _) => tracing::info!(device = id.as_str(), "device gone"),
+                Change::Added(id) if after.contains(&id) => {
+                    tracing::info!(device = id.as_str(), "device plugged in");
+                }
+                Change::Removed(id, _) if before.contains(&id) => {
+                    tracing::info!(device = id.as_str(), "device unplugged");
+                }
+                Change::Added(id) => tracing::debug!(device = id.as_str(), "device found"),
+                Change::Removed(id, _) => tracing::debug!(device = id.as_str(), "device gone"),
                 Change::Changed(id) => tracing::debug!(device = id.as_str(), "device changed"),
             }
         }
         infos
+    }
+
+    /// The present devices that the policy names.
+    pub(super) fn offered(&self) -> impl Iterator<Item = DeviceId> {
+        let (policy, registry) = (self.policy.borrow(), self.registry.borrow());
+        let offered = registry
+            .devices()
+            .filter(|device| policy.offers(device.found.names()));
+        let ids: Vec<_> = offered.map(|device| device.found.id.clone()).collect();
+        ids.into_iter()
     }
 
     /// Asks the registry a question in the name of a peer.
@@ -134,7 +198,7 @@ impl Server {
                     name: device.found.name.clone(),
                     state: device.state(view.policy).to_u8(),
                     mode: rights.mode().to_u8(),
-                    owner: device.user,
+                    owner: device.user.map(|user| user.node),
                 })
                 .collect()
         })
@@ -142,7 +206,7 @@ impl Server {
 
     pub(super) async fn device_list(&self, peer: &Peer, payload: &[u8]) -> Answer {
         let request: ListRequest = msgpack::decode_or_default(payload).map_err(bad_payload)?;
-        self.scan().await;
+        self.recent().await;
         let briefs = self.briefs(peer.identity());
         ListResponse::page(&request, briefs.into_iter())
             .encode()
@@ -151,11 +215,16 @@ impl Server {
 
     pub(super) async fn device_info(&self, peer: &Peer, payload: &[u8]) -> Answer {
         let request: DeviceRequest = msgpack::decode(payload).map_err(bad_payload)?;
-        let infos = self.scan().await;
+        let infos = self.recent().await;
+        let name: Option<DeviceId> = request.dev.parse().ok();
+        let id = name.and_then(|name| {
+            let registry = self.registry.borrow();
+            registry.find(&name).map(|device| device.found.id.clone())
+        });
         let brief = self
             .briefs(peer.identity())
             .into_iter()
-            .find(|brief| brief.dev == request.dev)
+            .find(|brief| id.as_ref().is_some_and(|id| id.as_str() == brief.dev))
             .ok_or_else(|| refused(&Refusal::Unknown))?;
         let info = infos.get(&brief_id(&brief)?);
         let info = Info::new(brief, info.map(properties).unwrap_or_default());
@@ -163,7 +232,7 @@ impl Server {
     }
 
     pub(super) async fn usb_device_list(&self, peer: &Peer) -> Answer {
-        let infos = self.scan().await;
+        let infos = self.recent().await;
         let devs = self
             .briefs(peer.identity())
             .iter()
@@ -178,7 +247,7 @@ impl Server {
         let lost = |used: &&Use| {
             let attach = Opcode::UsbDeviceAttach;
             self.viewed(used.peer.identity(), |view| {
-                view.permits(&used.device, attach, Need::Write, false)
+                view.permits(used.names(), attach, Need::Write, false)
                     .is_err()
             })
         };
@@ -203,12 +272,19 @@ fn properties(info: &UsbDeviceInfo) -> BTreeMap<String, Value> {
     let mut properties = BTreeMap::from([
         ("vid".to_owned(), Value::Uint(info.vendor.into())),
         ("pid".to_owned(), Value::Uint(info.product.into())),
-        ("port".to_owned(), Value::Str(info.ports.clone())),
+        ("port".to_owned(), Value::Str(info.port_name())),
     ]);
     if let Some(serial) = &info.serial {
         properties.insert("serial".to_owned(), Value::Str(serial.clone()));
     }
     properties
+}
+
+/// What a device has to share with an earlier one to be taken for the same.
+fn told_apart(info: &UsbDeviceInfo) -> String {
+    let serial = info.serial.as_deref().unwrap_or_default();
+    let (vendor, product) = (info.vendor, info.product);
+    format!("{} {vendor:04x}:{product:04x} {serial}", info.port_name())
 }
 
 /// Reads sysfs; may wait.
@@ -230,6 +306,7 @@ fn look() -> io::Result<Vec<(Found, UsbDeviceInfo)>> {
         Some((
             Found {
                 id,
+                port: info.port_name().parse().ok(),
                 name: info.name(),
                 hazard,
             },

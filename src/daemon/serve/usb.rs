@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::devices::refused;
 use super::dispatch::bad_payload;
 use super::{Server, Use};
+use crate::bus::usb::enumerate::Location;
 use crate::bus::usb::hardware::usbfs::UsbfsHost;
 use crate::bus::usb::hostuse::Roots;
 use crate::bus::usb::op::AttachRequest;
@@ -12,7 +13,7 @@ use crate::bus::usb::server::{self, Grant};
 use crate::daemon::peer::{Incoming, Peer};
 use crate::device::acl::Need;
 use crate::device::id::DeviceId;
-use crate::device::registry::Refusal;
+use crate::device::registry::{Refusal, Ticket};
 use crate::link::StreamId;
 use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
@@ -22,22 +23,31 @@ use crate::wire::status::{Status, sub};
 struct InUse {
     server: Rc<Server>,
     peer: Peer,
-    device: DeviceId,
+    loan: Loan,
     stream: StreamId,
 }
 
+/// What a peer may have: a present device that the registry has marked as used.
+struct Loan {
+    device: DeviceId,
+    port: Option<DeviceId>,
+    ticket: Ticket,
+    location: Location,
+}
+
 impl InUse {
-    /// Lists a use that the registry knows already.
-    fn enter(server: &Rc<Server>, peer: &Peer, device: &DeviceId, stream: StreamId) -> Self {
+    fn enter(server: &Rc<Server>, peer: &Peer, loan: Loan, stream: StreamId) -> Self {
         server.uses.borrow_mut().push(Use {
-            device: device.clone(),
+            device: loan.device.clone(),
+            port: loan.port.clone(),
             peer: peer.clone(),
             stream,
         });
+        server.guardian.lend(&loan.location);
         Self {
             server: Rc::clone(server),
             peer: peer.clone(),
-            device: device.clone(),
+            loan,
             stream,
         }
     }
@@ -47,7 +57,9 @@ impl Drop for InUse {
     fn drop(&mut self) {
         let ended = |used: &Use| used.peer.is(&self.peer) && used.stream == self.stream;
         self.server.uses.borrow_mut().retain(|used| !ended(used));
-        self.server.registry.borrow_mut().end_use(&self.device);
+        self.server.guardian.back(&self.loan.location);
+        let Loan { device, ticket, .. } = &self.loan;
+        self.server.registry.borrow_mut().end_use(device, *ticket);
     }
 }
 
@@ -55,10 +67,11 @@ impl Server {
     /// Gives offered devices back to their kernel drivers, in case a daemon before this one was
     /// killed while it had them.
     pub(super) async fn mend(&self) {
-        for (id, info) in &*self.scan().await {
-            if !self.policy.borrow().offers(id) {
+        let found = self.scan().await;
+        for id in self.offered() {
+            let Some(info) = found.get(&id) else {
                 continue;
-            }
+            };
             let mended = server::reconnect(&UsbfsHost::default(), &info.location).await;
             if let Err(error) = mended {
                 tracing::warn!(device = id.as_str(), %error, "cannot look after its drivers");
@@ -72,8 +85,9 @@ impl Server {
         // Before anything is waited for: a reset that comes meanwhile must reach the bus half.
         let handle = peer.take_stream(stream);
         match self.usb_grant(&peer, &request).await {
-            Ok((device, grant)) => {
-                let _use = InUse::enter(&self, &peer, &device, stream);
+            Ok((loan, grant)) => {
+                let device = loan.device.clone();
+                let _use = InUse::enter(&self, &peer, loan, stream);
                 let host = UsbfsHost::default();
                 let end = server::serve(&host, grant, handle.outlet, handle.inbound).await;
                 tracing::info!(
@@ -98,34 +112,40 @@ impl Server {
         &self,
         peer: &Peer,
         request: &Incoming,
-    ) -> Result<(DeviceId, Grant), (Status, ErrorMap)> {
+    ) -> Result<(Loan, Grant), (Status, ErrorMap)> {
         let attach = AttachRequest::decode(&request.payload).map_err(bad_payload)?;
         let unknown = || refused(&Refusal::Unknown);
-        let id: DeviceId = attach.dev.parse().map_err(|_| unknown())?;
+        let name: DeviceId = attach.dev.parse().map_err(|_| unknown())?;
         if self.stopping.get() {
             let error = ErrorMap::new(sub::SHUTTING_DOWN);
             return Err((Status::ServiceUnavailable, error));
         }
         let infos = self.scan().await;
-        let force = self.policy.borrow().forces(&id);
         let mut registry = self.registry.borrow_mut();
-        self.viewed(peer.identity(), |view| {
-            registry
-                .check(view, &id, Opcode::UsbDeviceAttach, Need::Write, false)
-                .map(drop)
-        })
-        .map_err(|refusal| refused(&refusal))?;
-        let info = infos.get(&id).ok_or_else(unknown)?;
-        registry
-            .begin_use(&id, peer.identity().node_id.0)
+        let found = self
+            .viewed(peer.identity(), |view| {
+                registry
+                    .check(view, &name, Opcode::UsbDeviceAttach, Need::Write, false)
+                    .map(|device| device.found.clone())
+            })
+            .map_err(|refusal| refused(&refusal))?;
+        let info = infos.get(&found.id).ok_or_else(unknown)?;
+        let ticket = registry
+            .begin_use(&found.id, peer.identity().node_id.0)
             .map_err(|refusal| refused(&refusal))?;
         let grant = Grant {
             corr: request.corr.0,
             request: attach,
             location: info.location.clone(),
-            force,
+            force: self.policy.borrow().forces(found.names()),
             roots: Roots::default(),
         };
-        Ok((id, grant))
+        let loan = Loan {
+            device: found.id,
+            port: found.port,
+            ticket,
+            location: info.location.clone(),
+        };
+        Ok((loan, grant))
     }
 }

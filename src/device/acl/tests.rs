@@ -27,7 +27,15 @@ fn rights_of(node: &[u8; 16], acl: &Acl, opcode: Option<Opcode>) -> Rights {
         family: &HOME,
         roles: &roles,
     };
-    acl.rights(&caller, &"usb:0403:6001:A1".parse().unwrap(), opcode, 1_000)
+    let (id, port) = (
+        "usb:0403:6001:A1".parse().unwrap(),
+        "usb@1-1.4".parse().unwrap(),
+    );
+    let names = Names {
+        id: &id,
+        port: Some(&port),
+    };
+    acl.rights(&caller, names, opcode, 1_000)
 }
 
 fn rights(acl: &Acl) -> Rights {
@@ -49,6 +57,20 @@ fn an_entry_grants_its_node_its_mode_and_no_more() {
     assert!(!rights(&acl).allow(Need::Write, true));
     assert!(!rights(&acl).allow(Need::Admin, true));
     assert!(!rights_of(&OTHER, &acl, None).allow(Need::List, false));
+}
+
+#[test]
+fn an_entry_for_the_port_counts_like_one_for_the_device() {
+    let by_port = entry("usb@1-1.4", &me(), Mode::ReadWrite);
+    let acl = list(&[by_port.clone()]);
+    assert_eq!(rights(&acl).mode(), Mode::ReadWrite);
+    for denied in ["usb@1-1.4", "usb@*", "usb:0403:6001:A1"] {
+        let denial = entry(denied, "role:workshop", Mode::None);
+        let acl = list(&[by_port.clone(), denial]);
+        assert_eq!(rights(&acl).mode(), Mode::None, "{denied}");
+    }
+    let elsewhere = list(&[entry("usb@1-1", &me(), Mode::ReadWrite)]);
+    assert!(!rights(&elsewhere).allow(Need::List, false));
 }
 
 #[test]

@@ -12,6 +12,7 @@ fn id(text: &str) -> DeviceId {
 fn found(text: &str) -> Found {
     Found {
         id: id(text),
+        port: None,
         name: "A thing".to_owned(),
         hazard: None,
     }
@@ -108,7 +109,7 @@ fn a_rescan_does_not_end_a_use() {
         registry.sync(vec![mounted("usb:1", true)]),
         [Change::Changed(id("usb:1"))]
     );
-    assert_eq!(registry.get(&id("usb:1")).unwrap().user, Some(ME));
+    assert_eq!(registry.get(&id("usb:1")).unwrap().user.unwrap().node, ME);
 }
 
 #[test]
@@ -167,7 +168,7 @@ fn force_overrides_a_mount_but_never_a_hub() {
 #[test]
 fn a_device_is_used_by_one_session_at_a_time() {
     let mut registry = registry(&[found("usb:1")]);
-    assert_eq!(registry.begin_use(&id("usb:1"), ME), Ok(()));
+    let ticket = registry.begin_use(&id("usb:1"), ME).unwrap();
     assert_eq!(registry.begin_use(&id("usb:1"), ME), Err(Refusal::InUse));
     assert_eq!(
         registry
@@ -176,8 +177,65 @@ fn a_device_is_used_by_one_session_at_a_time() {
             .state(&ExportPolicy::default()),
         State::InUse
     );
-    registry.end_use(&id("usb:1"));
-    assert_eq!(registry.begin_use(&id("usb:1"), [2; 16]), Ok(()));
+    registry.end_use(&id("usb:1"), ticket);
+    assert!(registry.begin_use(&id("usb:1"), [2; 16]).is_ok());
+}
+
+#[test]
+fn a_late_end_of_a_use_does_not_free_the_device_that_came_back() {
+    let mut registry = registry(&[found("usb:1")]);
+    let before = registry.begin_use(&id("usb:1"), ME).unwrap();
+    registry.sync(Vec::new());
+    registry.sync(vec![found("usb:1")]);
+    let after = registry.begin_use(&id("usb:1"), [2; 16]).unwrap();
+    registry.end_use(&id("usb:1"), before);
+    assert_eq!(registry.begin_use(&id("usb:1"), ME), Err(Refusal::InUse));
+    registry.end_use(&id("usb:1"), after);
+    assert!(registry.begin_use(&id("usb:1"), ME).is_ok());
+}
+
+fn at_port(text: &str, port: &str) -> Found {
+    Found {
+        port: Some(id(port)),
+        ..found(text)
+    }
+}
+
+#[test]
+fn a_port_means_whatever_is_plugged_in_there() {
+    let mut registry = registry(&[at_port("usb:1", "usb@1-1"), at_port("usb:2", "usb@1-2")]);
+    let at = |registry: &Registry, port: &str| registry.find(&id(port)).cloned();
+    assert_eq!(at(&registry, "usb@1-1").unwrap().found.id, id("usb:1"));
+    registry.sync(vec![at_port("usb:3", "usb@1-1")]);
+    assert_eq!(at(&registry, "usb@1-1").unwrap().found.id, id("usb:3"));
+    assert_eq!(at(&registry, "usb@1-2"), None);
+    assert!(registry.find(&id("usb:3")).is_some());
+}
+
+#[test]
+fn rules_for_a_port_let_its_device_be_had_by_either_name() {
+    let registry = registry(&[at_port("usb:1", "usb@1-1"), at_port("usb:2", "usb@1-2")]);
+    let rules = Rules::new(&[("usb@1-1", false)], &[("usb@1-1", Mode::ReadWrite)]);
+    assert_eq!(rules.attach(&registry, "usb@1-1"), Ok(()));
+    assert_eq!(rules.attach(&registry, "usb:1"), Ok(()));
+    let mixed = Rules::new(&[("usb@1-1", false)], &[("usb:1", Mode::ReadWrite)]);
+    assert_eq!(mixed.attach(&registry, "usb@1-1"), Ok(()));
+}
+
+#[test]
+fn a_port_without_rights_looks_like_one_without_a_device() {
+    let registry = registry(&[at_port("usb:1", "usb@1-1"), at_port("usb:2", "usb@1-2")]);
+    let exported_only = Rules::new(&[("usb@1-1", false)], &[("usb@1-2", Mode::ReadWrite)]);
+    for name in ["usb@1-1", "usb@1-2", "usb@1-3", "usb:1"] {
+        assert_eq!(
+            exported_only.attach(&registry, name),
+            Err(Refusal::Unknown),
+            "{name}"
+        );
+    }
+    let rules = [("usb@1-1", Mode::ReadWrite), ("usb:1", Mode::None)];
+    let denied = Rules::new(&[("usb@1-1", false)], &rules);
+    assert_eq!(denied.attach(&registry, "usb@1-1"), Err(Refusal::Unknown));
 }
 
 #[test]

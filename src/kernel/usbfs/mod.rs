@@ -20,7 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nix::errno::Errno;
 
 pub use events::Events;
-pub use urb::{Completion, MAX_ISO_PACKET_LEN, MAX_ISO_PACKETS, SETUP_LEN, Transfer, TransferType};
+pub use urb::{
+    Completion, MAX_ISO_PACKET_LEN, MAX_ISO_PACKETS, Packet, SETUP_LEN, Transfer, TransferType,
+};
 
 use abi::{
     CONNECT, ControlTransfer, DISCONNECT_CLAIM_EXCEPT_DRIVER, DRIVER_NAME, DisconnectClaim,
@@ -31,7 +33,7 @@ use urb::Urb;
 /// Most bytes of descriptors that are read from one device: far more than 255 configurations need
 /// in practice, far less than they could claim.
 const MAX_DESCRIPTORS: usize = 1 << 20;
-/// Idle URBs kept for reuse.
+/// Idle URBs of each of both sizes kept for reuse.
 const POOL: usize = 64;
 
 /// An open USB device. Clones share the file descriptor, which is closed with the last one.
@@ -56,6 +58,8 @@ struct Table {
     in_flight: HashMap<usize, Urb>,
     addresses: HashMap<u64, usize>,
     idle: Vec<Urb>,
+    /// Those with room for packets.
+    idle_iso: Vec<Urb>,
 }
 
 impl Device {
@@ -108,14 +112,15 @@ impl Device {
     ///
     /// # Errors
     /// The errno of `USBDEVFS_SUBMITURB`: `ENODEV` gone, `ENOENT` no such endpoint in the current
-    /// setting, `ENOMEM` above usbfs's memory limit. `EINVAL` also for lengths that do not fit,
-    /// `EEXIST` for a key that is in flight.
+    /// setting, `ENOMEM` above usbfs's memory limit, `EMSGSIZE` for an isochronous packet longer
+    /// than the endpoint's, `ENOSPC` without bandwidth on the bus. `EINVAL` also for lengths that do
+    /// not fit, `EEXIST` for a key that is in flight.
     pub fn submit(&self, transfer: Transfer) -> Result<(), Errno> {
         let mut table = self.inner.table();
         if table.addresses.contains_key(&transfer.key) {
             return Err(Errno::EEXIST);
         }
-        let mut urb = table.take_idle();
+        let mut urb = table.take_idle(transfer.kind);
         urb.fill(transfer).map_err(|_| Errno::EINVAL)?;
         let raw = urb.block().as_ptr();
         // SAFETY: `fill` initialised the URB, and its buffer is as long as it says. Both stay at
@@ -378,13 +383,24 @@ impl Inner {
 }
 
 impl Table {
-    fn take_idle(&mut self) -> Urb {
-        self.idle.pop().unwrap_or_else(|| Urb::new(0))
+    fn take_idle(&mut self, kind: TransferType) -> Urb {
+        let (idle, packets) = match kind {
+            TransferType::Isochronous => (&mut self.idle_iso, MAX_ISO_PACKETS),
+            TransferType::Interrupt | TransferType::Control | TransferType::Bulk => {
+                (&mut self.idle, 0)
+            }
+        };
+        idle.pop().unwrap_or_else(|| Urb::new(packets))
     }
 
     fn put_idle(&mut self, mut urb: Urb) {
-        if self.idle.len() < POOL && urb.is_reusable() {
-            self.idle.push(urb);
+        let idle = if urb.is_isochronous() {
+            &mut self.idle_iso
+        } else {
+            &mut self.idle
+        };
+        if idle.len() < POOL && urb.is_reusable() {
+            idle.push(urb);
         }
     }
 }
@@ -413,21 +429,29 @@ mod tests {
     #[test]
     fn a_refused_transfer_is_not_in_flight_and_its_memory_is_used_again() {
         let (_dev, device) = no_device();
-        for key in 0..3 {
-            let transfer = Transfer {
-                key,
-                endpoint: 0x81,
-                kind: TransferType::Bulk,
-                buffer: Vec::new(),
-                receive: 512,
-                short_not_ok: false,
-                zero_packet: false,
-            };
-            assert_eq!(device.submit(transfer), Err(Errno::ENOTTY));
-            assert_eq!(device.discard(key), Err(Errno::EINVAL));
+        let bulk = Transfer {
+            key: 1,
+            endpoint: 0x81,
+            kind: TransferType::Bulk,
+            buffer: Vec::new(),
+            receive: 512,
+            packets: Vec::new(),
+            short_not_ok: false,
+            zero_packet: false,
+        };
+        let iso = Transfer {
+            kind: TransferType::Isochronous,
+            packets: vec![Packet::new(9); MAX_ISO_PACKETS],
+            ..bulk.clone()
+        };
+        for transfer in [&bulk, &iso, &bulk, &iso] {
+            assert_eq!(device.submit(transfer.clone()), Err(Errno::ENOTTY));
+            assert_eq!(device.discard(1), Err(Errno::EINVAL));
         }
         assert_eq!(device.in_flight(), 0);
-        assert_eq!(device.inner.table().idle.len(), 1);
+        let table = device.inner.table();
+        assert_eq!((table.idle.len(), table.idle_iso.len()), (1, 1));
+        drop(table);
         assert_eq!(device.reap(), Err(Errno::ENOTTY));
     }
 

@@ -22,10 +22,18 @@ pub enum Violation {
     /// More bytes were moved than we asked for.
     #[error("{actual} bytes moved where {asked} were asked for")]
     TooLong {
-        /// The length of the transfer buffer.
+        /// The length of the transfer buffer, or of the packet.
         asked: u32,
         /// What the server says.
         actual: u32,
+    },
+    /// The results of other packets than those that we asked for.
+    #[error("results of {found} packets instead of {asked}")]
+    Packets {
+        /// Packets of the request.
+        asked: u32,
+        /// Packets of the answer.
+        found: u32,
     },
     /// A read without its data, or a write with some.
     #[error("a reply with {found} bytes of data instead of {expected}")]
@@ -92,14 +100,14 @@ pub(super) fn judge(
     })
 }
 
-const fn is_cancelled(status: i32) -> bool {
+pub(super) const fn is_cancelled(status: i32) -> bool {
     matches!(status.checked_neg(), Some(libc::ECONNRESET | libc::ENOENT))
 }
 
 /// The statuses of profile 19.4 and those that host controllers give besides (kernel
 /// `Documentation/driver-api/usb/error-codes.rst`). A driver takes "cancelled" for its own doing, so
 /// that passes only when it is.
-fn plausible(status: i32, unlinked: bool) -> i32 {
+pub(super) fn plausible(status: i32, unlinked: bool) -> i32 {
     match status.checked_neg() {
         Some(
             0
@@ -122,7 +130,7 @@ fn plausible(status: i32, unlinked: bool) -> i32 {
 }
 
 /// An error response: the operation was not performed (profile 19.4).
-fn failure(status: Status, payload: &[u8], unlinked: bool) -> Outcome {
+pub(super) fn failure(status: Status, payload: &[u8], unlinked: bool) -> Outcome {
     let error = ErrorMap::decode(payload).unwrap_or_default();
     let status = match error.sub.as_ref() {
         sub::DEVICE_GONE | sub::DEVICE | sub::STREAM => return Outcome::DeviceGone,

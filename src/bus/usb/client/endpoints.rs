@@ -1,8 +1,10 @@
 //! Which kind of transfer each endpoint takes right now: the descriptors read through the current
 //! configuration and alternate settings.
 
+use core::fmt;
+
 use crate::bus::usb::descriptor::{Descriptors, NoDevice};
-use crate::bus::usb::op::{EndpointAddress, Setup};
+use crate::bus::usb::op::{EndpointAddress, Setup, Speed};
 use crate::kernel::usbfs::TransferType;
 
 const SET_CONFIGURATION: (u8, u8) = (0x00, 9);
@@ -36,6 +38,7 @@ impl Effect {
 #[derive(Clone, Debug)]
 pub(super) struct Endpoints {
     descriptors: Descriptors,
+    speed: Speed,
     configuration: u8,
     /// Interfaces that are not at alternate setting 0.
     alternates: Vec<(u8, u8)>,
@@ -44,9 +47,14 @@ pub(super) struct Endpoints {
 
 impl Endpoints {
     /// Reads the descriptors of an attach response, all interfaces at alternate setting 0.
-    pub(super) fn parse(descriptors: &[u8], configuration: u8) -> Result<Self, NoDevice> {
+    pub(super) fn parse(
+        descriptors: &[u8],
+        configuration: u8,
+        speed: Speed,
+    ) -> Result<Self, NoDevice> {
         let mut endpoints = Self {
             descriptors: Descriptors::parse(descriptors)?,
+            speed,
             configuration,
             alternates: Vec::new(),
             kinds: [None; 32],
@@ -62,6 +70,19 @@ impl Endpoints {
             return Some(TransferType::Control);
         }
         self.kinds.get(endpoint.index()).copied().flatten()
+    }
+
+    /// The unit of a URB's interval in microseconds: frames, or microframes from high speed on.
+    pub(super) const fn interval_unit(&self) -> u32 {
+        match self.speed {
+            Speed::Low | Speed::Full | Speed::Unknown(_) => 1000,
+            Speed::High | Speed::Super | Speed::SuperPlus | Speed::SuperPlusBy2 => 125,
+        }
+    }
+
+    /// What the log calls the device.
+    pub(super) const fn product(&self) -> Product {
+        Product(self.descriptors.vendor, self.descriptors.product)
     }
 
     /// Follows a reset: the configuration stays, every interface is back at setting 0.
@@ -112,6 +133,16 @@ impl Endpoints {
     }
 }
 
+/// idVendor and idProduct, written as `lsusb` does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Product(u16, u16);
+
+impl fmt::Display for Product {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}:{:04x}", self.0, self.1)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,7 +183,7 @@ mod tests {
     #[test]
     fn endpoints_follow_the_configuration_and_the_alternate_settings() {
         use TransferType::{Bulk, Interrupt, Isochronous};
-        let mut endpoints = Endpoints::parse(&descriptors(), 1).expect("a device");
+        let mut endpoints = Endpoints::parse(&descriptors(), 1, Speed::High).expect("a device");
         assert_eq!(kinds(&endpoints), [(0x81, Bulk), (0x83, Interrupt)]);
         endpoints.apply(Effect::Alternate {
             interface: 0,

@@ -208,7 +208,9 @@ impl Pump {
                     return Err(Stop::Leave);
                 }
                 let (quiet, announced) = (self.urbs.is_quiet(), self.shared.is_reset_announced());
-                if self.resets.see(&command, quiet, announced) {
+                if let FromKernel::Submit(incoming) = &command
+                    && self.resets.see(&incoming.submit, quiet, announced)
+                {
                     tracing::info!(port = %self.port(), "this machine resets the device");
                     self.reset_device().await?;
                 }
@@ -233,7 +235,7 @@ impl Pump {
                 more,
             }) => self
                 .urbs
-                .response(corr, status, payload, more)
+                .response(Instant::now(), corr, status, payload, more)
                 .map_err(ended),
             Some(Inbound::Request { corr, .. }) => {
                 let refusal = ErrorMap::new(sub::UNSUPPORTED).encode();
@@ -269,6 +271,7 @@ async fn say_farewell(outlet: &dyn Outlet, inbound: &mut mpsc::UnboundedReceiver
         payload,
         reply_len: UNDECLARED_REPLY,
         timeout_ms: 0,
+        deadline_ms: 0,
     });
     let mut awaited = None;
     loop {

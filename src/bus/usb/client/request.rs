@@ -1,8 +1,11 @@
 //! From a `CMD_SUBMIT` to the request it becomes.
 
 use super::endpoints::{Effect, Endpoints};
+use super::iso::{Packets, ttl_ms};
+use crate::bus::Outgoing;
 use crate::bus::usb::op::{
-    BulkTransfer, ControlTransfer, EndpointAddress, InterruptTransfer, Setup, TransferFlags,
+    BulkTransfer, ControlTransfer, EndpointAddress, InterruptTransfer, MAX_TRANSFER,
+    REPLY_OVERHEAD, Setup, TransferFlags,
 };
 use crate::kernel::usbfs::TransferType;
 use crate::kernel::usbip_pdu::{SHORT_NOT_OK, Submit, ZERO_PACKET};
@@ -13,63 +16,160 @@ use crate::wire::opcode::Opcode;
 const INTERACTIVE: u32 = 4096;
 
 /// Room for an encoded request without its data.
-const HEAD: usize = 32;
+pub(super) const HEAD: usize = 32;
 /// Bytes of data that room is made for before they are there.
 const RESERVED: u32 = 1 << 20;
+
+/// A URB whose data and packets are still to be read.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    submit: Submit,
+    plan: Plan,
+    /// Where the data goes. The encoded request stands before it, unless the packets, which come
+    /// last, are a part of that.
+    pub(super) buffer: Vec<u8>,
+    /// Where the isochronous descriptors go.
+    pub(super) descriptors: Vec<u8>,
+}
 
 /// A URB with what is to be done about it.
 #[derive(Debug)]
 pub(super) struct Incoming {
     pub(super) submit: Submit,
-    pub(super) plan: Plan,
-    /// The encoded request; the URB's data stands at its end, read straight from the socket.
-    pub(super) payload: Vec<u8>,
-    /// The isochronous descriptors.
-    pub(super) iso: Vec<u8>,
+    pub(super) action: Action,
+    /// Of an isochronous URB.
+    pub(super) packets: Option<Packets>,
 }
 
 /// What is to be done about a URB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Plan {
+#[derive(Debug)]
+pub(super) enum Action {
     Request {
-        opcode: Opcode,
-        class: Class,
+        outgoing: Outgoing,
         effect: Effect,
     },
     /// It fails here, with this errno.
     Refuse(i32),
 }
 
-impl Incoming {
-    /// Decides and encodes the request up to the URB's data, which the caller appends.
+#[derive(Clone, Copy, Debug)]
+enum Plan {
+    Request {
+        opcode: Opcode,
+        class: Class,
+        effect: Effect,
+    },
+    Isochronous {
+        ep: EndpointAddress,
+        ttl_ms: u32,
+    },
+    Refuse(i32),
+}
+
+impl Arriving {
+    /// Decides, and encodes the request up to the URB's data.
     ///
     /// Nothing here has a timeout: drivers unlink when they lose patience.
     pub(super) fn begin(submit: Submit, endpoints: &Endpoints) -> Self {
         let data = usize::try_from(submit.data_len().min(RESERVED)).unwrap_or(0);
-        let mut payload = Vec::with_capacity(HEAD + data);
-        let plan = plan(&submit, endpoints, &mut payload);
+        let head = if submit.packets == 0 { HEAD } else { 0 };
+        let mut buffer = Vec::with_capacity(head + data);
+        let plan = plan(&submit, endpoints, &mut buffer);
         Self {
             submit,
             plan,
-            payload,
-            iso: Vec::new(),
+            buffer,
+            descriptors: Vec::with_capacity(submit.iso_len()),
         }
     }
+
+    /// False when the data that follows may be thrown away.
+    pub(super) const fn wants_data(&self) -> bool {
+        !matches!(self.plan, Plan::Refuse(_))
+    }
+
+    /// Data and descriptors are there.
+    pub(super) fn finish(self) -> Incoming {
+        let Self {
+            submit,
+            plan,
+            buffer,
+            descriptors,
+        } = self;
+        let packets = (!descriptors.is_empty()).then(|| Packets::new(descriptors));
+        let action = match plan {
+            Plan::Refuse(errno) => Action::Refuse(errno),
+            Plan::Request {
+                opcode,
+                class,
+                effect,
+            } => Action::Request {
+                outgoing: Outgoing {
+                    opcode,
+                    class,
+                    payload: buffer,
+                    reply_len: REPLY_OVERHEAD + if submit.input { submit.length } else { 0 },
+                    timeout_ms: 0,
+                    deadline_ms: 0,
+                },
+                effect,
+            },
+            Plan::Isochronous { ep, ttl_ms } => packets
+                .as_ref()
+                .and_then(|packets| isochronous(&submit, ep, ttl_ms, packets, &buffer))
+                .unwrap_or(Action::Refuse(UNUSABLE)),
+        };
+        Incoming {
+            submit,
+            action,
+            packets,
+        }
+    }
+}
+
+/// The errno of isochronous URBs that cannot be served: sound drivers submit again at once after
+/// any other.
+const UNUSABLE: i32 = libc::ESHUTDOWN;
+
+fn isochronous(
+    submit: &Submit,
+    ep: EndpointAddress,
+    ttl_ms: u32,
+    packets: &Packets,
+    buffer: &[u8],
+) -> Option<Action> {
+    Some(Action::Request {
+        outgoing: Outgoing {
+            opcode: Opcode::UsbIsochronousTransfer,
+            class: Class::Media,
+            payload: packets.encode(submit, ep, ttl_ms, buffer)?,
+            reply_len: packets.reply_len(submit),
+            timeout_ms: 0,
+            deadline_ms: ttl_ms,
+        },
+        effect: Effect::Nothing,
+    })
 }
 
 fn plan(submit: &Submit, endpoints: &Endpoints, payload: &mut Vec<u8>) -> Plan {
     let Some(ep) = EndpointAddress::new(submit.ep, submit.input) else {
         return Plan::Refuse(libc::ESHUTDOWN);
     };
+    if submit.length > MAX_TRANSFER {
+        return Plan::Refuse(libc::EMSGSIZE);
+    }
     let (timeout_ms, len) = (0, submit.length);
     let flags = TransferFlags {
         short_not_ok: submit.input && submit.transfer_flags & SHORT_NOT_OK != 0,
         zero_packet: !submit.input && submit.transfer_flags & ZERO_PACKET != 0,
     };
     match endpoints.kind(ep) {
-        // Not enabled, or isochronous, which is not served yet. Sound drivers submit again at once
-        // after any other error.
-        None | Some(TransferType::Isochronous) => Plan::Refuse(libc::ESHUTDOWN),
+        // Not enabled.
+        None => Plan::Refuse(libc::ESHUTDOWN),
+        Some(TransferType::Isochronous) => Plan::Isochronous {
+            ep,
+            ttl_ms: ttl_ms(submit, endpoints.interval_unit()),
+        },
         Some(_) if submit.packets > 0 => Plan::Refuse(libc::EPROTO),
         Some(TransferType::Control) => control(submit, ep, payload),
         Some(TransferType::Bulk) => {

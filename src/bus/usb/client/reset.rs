@@ -55,6 +55,7 @@ impl Pump {
             payload,
             reply_len: UNDECLARED_REPLY,
             timeout_ms: 0,
+            deadline_ms: 0,
         };
         let asked = loop {
             match self.outlet.request(outgoing) {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::endpoints::Endpoints;
-use super::request::Incoming;
+use super::request::{Arriving, Incoming};
 use crate::kernel::usbip_pdu::{Command, HEADER, PduError, Return, Unlink};
 
 /// Bytes read ahead: small enough that little data is copied out of it, large enough for a burst of
@@ -18,6 +18,8 @@ use crate::kernel::usbip_pdu::{Command, HEADER, PduError, Return, Unlink};
 const AHEAD: usize = HEADER * 32;
 /// Largest step in which a buffer grows before its bytes are there.
 const STEP: usize = 1 << 20;
+/// Bytes that are passed over at once.
+const SKIP: usize = 64 << 10;
 /// Messages that go out in one call.
 pub(super) const GATHER: usize = 32;
 
@@ -37,12 +39,14 @@ pub(super) trait Sink {
     fn write(&mut self, messages: Vec<Message>) -> impl Future<Output = io::Result<Vec<Message>>>;
 }
 
-/// A header and the data that goes with it, wherever in a buffer that stands.
+/// A header and the data that goes with it, wherever in a buffer that stands, and isochronous
+/// descriptors.
 #[derive(Debug)]
 pub(super) struct Message {
     header: [u8; HEADER],
     buffer: Vec<u8>,
     data: Range<usize>,
+    descriptors: Vec<u8>,
 }
 
 impl Message {
@@ -57,6 +61,15 @@ impl Message {
             header: ret.to_bytes(),
             buffer,
             data,
+            descriptors: Vec::new(),
+        }
+    }
+
+    /// The same with isochronous descriptors at its end.
+    pub(super) fn with_descriptors(self, descriptors: Vec<u8>) -> Self {
+        Self {
+            descriptors,
+            ..self
         }
     }
 
@@ -70,8 +83,9 @@ impl Message {
     }
 
     #[cfg(test)]
-    pub(super) fn parts(&self) -> (Return, &[u8]) {
-        (Return::parse(&self.header).expect("an answer"), self.data())
+    pub(super) fn parts(&self) -> (Return, &[u8], &[u8]) {
+        let ret = Return::parse(&self.header).expect("an answer");
+        (ret, self.data(), &self.descriptors)
     }
 }
 
@@ -87,10 +101,10 @@ impl Source for OwnedReadHalf {
 impl Sink for OwnedWriteHalf {
     async fn write(&mut self, mut messages: Vec<Message>) -> io::Result<Vec<Message>> {
         for group in messages.chunks(GATHER) {
-            let mut parts = [IoSlice::new(&[]); GATHER * 2];
+            let mut parts = [IoSlice::new(&[]); GATHER * 3];
             let slices = group
                 .iter()
-                .flat_map(|message| [&message.header[..], message.data()]);
+                .flat_map(|message| [&message.header, message.data(), &message.descriptors]);
             for (part, slice) in parts.iter_mut().zip(slices) {
                 *part = IoSlice::new(slice);
             }
@@ -162,11 +176,15 @@ impl<S: Source> Reader<S> {
             Command::Submit(submit) => submit,
             Command::Unlink(unlink) => return Ok(Some(FromKernel::Unlink(unlink))),
         };
-        let mut incoming = Incoming::begin(submit, &self.endpoints.borrow());
+        let mut urb = Arriving::begin(submit, &self.endpoints.borrow());
         let data = usize::try_from(submit.data_len()).unwrap_or(usize::MAX);
-        incoming.payload = self.body(incoming.payload, data).await?;
-        incoming.iso = self.body(incoming.iso, submit.iso_len()).await?;
-        Ok(Some(FromKernel::Submit(incoming)))
+        if urb.wants_data() {
+            urb.buffer = self.body(urb.buffer, data).await?;
+        } else {
+            self.skip(data).await?;
+        }
+        urb.descriptors = self.body(urb.descriptors, submit.iso_len()).await?;
+        Ok(Some(FromKernel::Submit(urb.finish())))
     }
 
     async fn header(&mut self) -> Result<Option<[u8; HEADER]>, io::Error> {
@@ -188,6 +206,18 @@ impl<S: Source> Reader<S> {
                 (1.., _) => {}
             }
         }
+    }
+
+    /// Passes over `length` bytes.
+    async fn skip(&mut self, mut length: usize) -> Result<(), io::Error> {
+        let mut buffer = Vec::new();
+        while length > 0 {
+            let step = length.min(SKIP);
+            buffer = self.body(buffer, step).await?;
+            buffer.clear();
+            length -= step;
+        }
+        Ok(())
     }
 
     /// Appends `length` bytes, first those read ahead.

@@ -2,23 +2,29 @@
 //!
 //! Invariants: a URB is answered exactly once, by `RET_SUBMIT` or by `RET_UNLINK` with `-ECONNRESET`;
 //! URBs of one endpoint are answered in the order in which they were submitted, unless unlinked;
-//! nothing is answered before the server's answer, except what was never sent.
+//! nothing is answered before the server's answer, except what was never sent; an isochronous URB
+//! gets back as many packets as it had, unless it was unlinked.
+
+mod lane;
+mod late;
+mod waiting;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use self::lane::Lane;
+use self::late::Late;
+use self::waiting::{Request, Waiting};
 use super::KernelFault;
 use super::answer::{Outcome, Violation, judge};
 use super::endpoints::{Effect, Endpoints};
-use super::request::{Incoming, Plan};
+use super::iso::Packets;
+use super::request::{Action, Incoming};
 use super::socket::{FromKernel, Message};
-use crate::bus::usb::op::{EndpointAddress, REPLY_OVERHEAD};
-use crate::bus::{Outgoing, Outlet, OutletError};
-use crate::kernel::usbip_pdu::{
-    ISO_DESCRIPTOR, IsoDescriptor, RetSubmit, RetUnlink, Return, Submit, Unlink,
-};
+use crate::bus::{Outlet, OutletError};
+use crate::kernel::usbip_pdu::{RetSubmit, RetUnlink, Return, Submit, Unlink};
 use crate::wire::class::Class;
 use crate::wire::status::Status;
 
@@ -28,9 +34,6 @@ pub(super) const UNLINK_PATIENCE: Duration = Duration::from_secs(6);
 /// When a request that did not fit is tried again although nothing of ours was answered: other
 /// streams of the session share the limit.
 const RETRY: Duration = Duration::from_millis(10);
-/// Bytes and URBs that may wait for the server's limits before the socket is left alone. Generous,
-/// because behind them stand the unlinks that make room.
-const MAX_WAITING: (usize, usize) = (16 << 20, 4096);
 /// Unlinks that came before their URB.
 const MAX_EARLY: usize = 1024;
 
@@ -54,29 +57,14 @@ struct Urb {
     input: bool,
     length: u32,
     effect: Effect,
+    /// Of an isochronous URB, until it is answered.
+    packets: Option<Packets>,
     /// The request it became, `None` while it waits for the server's limits.
     corr: Option<u32>,
     /// The unlink commands that name it.
     unlinks: Vec<u32>,
     /// Its answer, while an earlier URB of its endpoint has none.
     held: Option<Message>,
-}
-
-/// The URBs of one endpoint, in order. While there are any, all go in the same class: two requests
-/// in different classes could overtake each other on the way.
-#[derive(Debug)]
-struct Lane {
-    order: VecDeque<u32>,
-    class: Class,
-}
-
-impl Lane {
-    fn new() -> Self {
-        Self {
-            order: VecDeque::new(),
-            class: Class::Interactive,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,21 +83,13 @@ pub(super) struct Urbs {
     /// Outstanding requests; `None` when the kernel no longer waits for the URB.
     requests: HashMap<u32, Option<u32>>,
     lanes: [Lane; 32],
-    /// Requests that do not fit yet, by class; one queue holds all of an endpoint.
-    waiting: [VecDeque<(u32, Outgoing)>; 5],
-    waiting_size: (usize, usize),
+    waiting: Waiting,
     /// Unlink commands by the URB they name, which is still to come.
     early: HashMap<u32, u32>,
     newest: Option<u32>,
     guards: VecDeque<(Instant, Guarded)>,
     messages: Vec<Message>,
-    warned: Warned,
-}
-
-/// What has been said once already.
-#[derive(Debug, Default)]
-struct Warned {
-    isochronous: bool,
+    late: Late,
 }
 
 impl Urbs {
@@ -120,20 +100,18 @@ impl Urbs {
             live: HashMap::new(),
             requests: HashMap::new(),
             lanes: std::array::from_fn(|_| Lane::new()),
-            waiting: Default::default(),
-            waiting_size: (0, 0),
+            waiting: Waiting::default(),
             early: HashMap::new(),
             newest: None,
             guards: VecDeque::new(),
             messages: Vec::new(),
-            warned: Warned::default(),
+            late: Late::default(),
         }
     }
 
     /// False while too much waits for the server's limits.
-    pub(super) fn wants_more(&self) -> bool {
-        let (bytes, count) = self.waiting_size;
-        bytes < MAX_WAITING.0 && count < MAX_WAITING.1
+    pub(super) const fn wants_more(&self) -> bool {
+        self.waiting.has_room()
     }
 
     /// Takes out what the kernel is to be told, in order.
@@ -144,13 +122,13 @@ impl Urbs {
     /// When [`Self::expire`] has something to do.
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let guard = self.guards.front().map(|(at, _)| *at);
-        let retry = (self.waiting_size.1 > 0).then(|| now + RETRY);
+        let retry = (!self.waiting.is_empty()).then(|| now + RETRY);
         [guard, retry].into_iter().flatten().min()
     }
 
     pub(super) fn hear(&mut self, now: Instant, message: FromKernel) -> Result<(), Fatal> {
         match message {
-            FromKernel::Submit(incoming) => self.submit(incoming),
+            FromKernel::Submit(incoming) => self.submit(now, incoming),
             FromKernel::Unlink(unlink) => {
                 self.unlink(now, unlink);
                 Ok(())
@@ -161,6 +139,7 @@ impl Urbs {
     /// The server's answer to request `corr`.
     pub(super) fn response(
         &mut self,
+        now: Instant,
         corr: u32,
         status: Status,
         payload: Vec<u8>,
@@ -173,9 +152,9 @@ impl Urbs {
             return Err(Fatal::Violation(Violation::UnknownCorrelation(corr)));
         };
         if let Some(seqnum) = target {
-            self.complete(seqnum, status, payload)?;
+            self.complete(now, seqnum, status, payload)?;
         }
-        self.send_waiting()
+        self.send_waiting(now)
     }
 
     /// Lets go of what has waited too long and tries again what did not fit.
@@ -193,7 +172,7 @@ impl Urbs {
                 }
             }
         }
-        self.send_waiting()
+        self.send_waiting(now)
     }
 
     /// True when the kernel waits for nothing.
@@ -208,83 +187,126 @@ impl Urbs {
 
     /// Asks the server to give up everything outstanding.
     pub(super) fn cancel_all(&mut self) {
-        for waiting in &mut self.waiting {
-            waiting.clear();
-        }
-        self.waiting_size = (0, 0);
+        self.waiting.clear();
+        self.late.conclude(self.endpoints.borrow().product());
         for corr in self.requests.keys() {
             self.outlet.cancel(*corr);
         }
     }
 
-    fn submit(&mut self, incoming: Incoming) -> Result<(), Fatal> {
+    fn submit(&mut self, now: Instant, incoming: Incoming) -> Result<(), Fatal> {
         let Incoming {
             submit,
-            plan,
-            payload,
-            iso,
+            action,
+            packets,
         } = incoming;
-        if self.live.contains_key(&submit.seqnum) {
-            return Err(Fatal::Kernel(KernelFault::DuplicateSeqnum(submit.seqnum)));
+        let seqnum = submit.seqnum;
+        if self.live.contains_key(&seqnum) {
+            return Err(Fatal::Kernel(KernelFault::DuplicateSeqnum(seqnum)));
         }
-        self.newest = Some(submit.seqnum);
-        if let Some(unlink) = self.early.remove(&submit.seqnum) {
+        self.newest = Some(seqnum);
+        if let Some(unlink) = self.early.remove(&seqnum) {
             self.unlinked(unlink, -libc::ECONNRESET);
             return Ok(());
         }
-        match plan {
-            Plan::Refuse(errno) => {
-                self.refuse(&submit, errno, &iso);
+        match action {
+            Action::Refuse(errno) => {
+                self.enter(&submit, packets, Class::Interactive, Effect::Nothing);
+                self.fail(seqnum, -errno);
                 Ok(())
             }
-            Plan::Request {
-                opcode,
-                class,
+            Action::Request {
+                mut outgoing,
                 effect,
             } => {
-                let class = self.enter(&submit, class, effect);
-                let reply = if submit.input { submit.length } else { 0 };
-                self.send_or_wait(
-                    submit.seqnum,
-                    Outgoing {
-                        opcode,
-                        class,
-                        payload,
-                        reply_len: reply + REPLY_OVERHEAD,
-                        timeout_ms: 0,
-                    },
-                )
+                outgoing.class = self.enter(&submit, packets, outgoing.class, effect);
+                self.send_or_wait(Request::new(now, seqnum, outgoing))
             }
         }
     }
 
-    fn complete(&mut self, seqnum: u32, status: Status, payload: Vec<u8>) -> Result<(), Fatal> {
-        let Some(urb) = self.live.get(&seqnum) else {
+    fn complete(
+        &mut self,
+        now: Instant,
+        seqnum: u32,
+        status: Status,
+        payload: Vec<u8>,
+    ) -> Result<(), Fatal> {
+        let Some(urb) = self.live.get_mut(&seqnum) else {
             return Ok(());
         };
         let unlinked = !urb.unlinks.is_empty();
-        let outcome = judge(status, &payload, urb.input, urb.length, unlinked);
-        match outcome.map_err(Fatal::Violation)? {
+        let outcome = match &mut urb.packets {
+            Some(packets) => packets.judge(status, &payload, urb.input, unlinked),
+            None => judge(status, &payload, urb.input, urb.length, unlinked),
+        };
+        self.end(now, seqnum, outcome.map_err(Fatal::Violation)?, payload)
+    }
+
+    /// Ends a URB; `payload` is where the outcome's data stands.
+    fn end(
+        &mut self,
+        now: Instant,
+        seqnum: u32,
+        outcome: Outcome,
+        payload: Vec<u8>,
+    ) -> Result<(), Fatal> {
+        let (status, actual, data) = match outcome {
             Outcome::DeviceGone => return Err(Fatal::DeviceGone),
-            Outcome::Cancelled => self.give_up(seqnum),
+            Outcome::Cancelled => {
+                self.give_up(seqnum);
+                return Ok(());
+            }
             Outcome::Ended {
                 status,
                 actual,
                 data,
-            } => {
-                if status == 0 {
-                    self.endpoints.borrow_mut().apply(urb.effect);
-                }
-                let ret = submit_return(seqnum, status, actual);
-                self.answer(seqnum, Message::with_data(ret, payload, data));
-            }
+            } => (status, actual, data),
+        };
+        let Some(urb) = self.live.get_mut(&seqnum) else {
+            return Ok(());
+        };
+        if status == 0 {
+            self.endpoints.borrow_mut().apply(urb.effect);
         }
+        let answer = match urb.packets.take() {
+            Some(packets) => {
+                let product = self.endpoints.borrow().product();
+                self.late.count(now, product, packets.missed());
+                let (ret, descriptors) = packets.into_return(seqnum, status, actual);
+                Message::with_data(ret, payload, data).with_descriptors(descriptors)
+            }
+            None => Message::with_data(submit_return(seqnum, status, actual), payload, data),
+        };
+        self.answer(seqnum, answer);
         Ok(())
     }
 
+    /// Ends a URB that was not sent, its packets with it: they are counted against the kernel's own.
+    fn fail(&mut self, seqnum: u32, status: i32) {
+        let packets = self
+            .live
+            .get_mut(&seqnum)
+            .and_then(|urb| urb.packets.take());
+        let answer = match packets {
+            Some(packets) => {
+                let (ret, descriptors) = packets.failed(status).into_return(seqnum, status, 0);
+                Message::bare(ret).with_descriptors(descriptors)
+            }
+            None => Message::bare(submit_return(seqnum, status, 0)),
+        };
+        self.answer(seqnum, answer);
+    }
+
     /// Takes a URB into its endpoint's lane and returns the class it must go in.
-    fn enter(&mut self, submit: &Submit, class: Class, effect: Effect) -> Class {
-        let lane = lane_of(submit);
+    fn enter(
+        &mut self,
+        submit: &Submit,
+        packets: Option<Packets>,
+        class: Class,
+        effect: Effect,
+    ) -> Class {
+        let lane = Lane::of(submit);
         self.live.insert(
             submit.seqnum,
             Urb {
@@ -292,42 +314,33 @@ impl Urbs {
                 input: submit.input,
                 length: submit.length,
                 effect,
+                packets,
                 corr: None,
                 unlinks: Vec::new(),
                 held: None,
             },
         );
-        let Some(lane) = self.lanes.get_mut(lane) else {
-            return class;
-        };
-        if lane.order.is_empty() {
-            lane.class = class;
-        }
-        lane.order.push_back(submit.seqnum);
-        lane.class
+        let lane = self.lanes.get_mut(lane);
+        lane.map_or(class, |lane| lane.enter(submit.seqnum, class))
     }
 
-    fn send_or_wait(&mut self, seqnum: u32, outgoing: Outgoing) -> Result<(), Fatal> {
-        let queue = usize::from(outgoing.class.to_u8());
-        let behind_others = self
-            .waiting
-            .get(queue)
-            .is_some_and(|queue| !queue.is_empty());
-        let refused = if behind_others {
-            Some(outgoing)
+    fn send_or_wait(&mut self, request: Request) -> Result<(), Fatal> {
+        let refused = if self.waiting.has(request.outgoing.class) {
+            Some(request)
         } else {
-            self.send(seqnum, outgoing)?
+            self.send(request)?
         };
-        if let (Some(outgoing), Some(queue)) = (refused, self.waiting.get_mut(queue)) {
-            self.waiting_size.0 += outgoing.payload.len();
-            self.waiting_size.1 += 1;
-            queue.push_back((seqnum, outgoing));
+        if let Some(request) = refused {
+            self.waiting.push(request);
         }
         Ok(())
     }
 
     /// Sends a request, or hands it back when it does not fit now.
-    fn send(&mut self, seqnum: u32, outgoing: Outgoing) -> Result<Option<Outgoing>, Fatal> {
+    fn send(&mut self, request: Request) -> Result<Option<Request>, Fatal> {
+        let Request {
+            seqnum, outgoing, ..
+        } = request;
         match self.outlet.request(outgoing) {
             Ok(corr) => {
                 self.requests.insert(corr, Some(seqnum));
@@ -336,38 +349,42 @@ impl Urbs {
                 }
                 Ok(None)
             }
-            Err(OutletError::WouldBlock(outgoing)) => Ok(Some(outgoing)),
+            Err(OutletError::WouldBlock(outgoing)) => Ok(Some(Request {
+                outgoing,
+                ..request
+            })),
             Err(OutletError::TooLarge) => {
-                let ret = submit_return(seqnum, -libc::EMSGSIZE, 0);
-                self.answer(seqnum, Message::bare(ret));
+                self.fail(seqnum, -libc::EMSGSIZE);
                 Ok(None)
             }
             Err(OutletError::Closed) => Err(Fatal::Closed),
         }
     }
 
-    fn send_waiting(&mut self) -> Result<(), Fatal> {
+    fn send_waiting(&mut self, now: Instant) -> Result<(), Fatal> {
         for class in Class::ALL {
-            let queue = usize::from(class.to_u8());
-            while let Some((seqnum, outgoing)) =
-                self.waiting.get_mut(queue).and_then(VecDeque::pop_front)
-            {
-                let size = outgoing.payload.len();
-                if let Some(outgoing) = self.send(seqnum, outgoing)? {
-                    if let Some(queue) = self.waiting.get_mut(queue) {
-                        queue.push_front((seqnum, outgoing));
-                    }
+            while let Some(mut request) = self.waiting.pop(class) {
+                if request.is_late(now) {
+                    self.miss(now, request.seqnum)?;
+                } else if let Some(request) = self.send(request)? {
+                    self.waiting.put_back(request);
                     break;
                 }
-                self.forget_waiting(size);
             }
         }
         Ok(())
     }
 
-    fn forget_waiting(&mut self, size: usize) {
-        self.waiting_size.0 = self.waiting_size.0.saturating_sub(size);
-        self.waiting_size.1 = self.waiting_size.1.saturating_sub(1);
+    /// Ends an isochronous URB whose time has passed before it was sent.
+    fn miss(&mut self, now: Instant, seqnum: u32) -> Result<(), Fatal> {
+        let packets = self
+            .live
+            .get_mut(&seqnum)
+            .and_then(|urb| urb.packets.as_mut());
+        match packets.map(Packets::late) {
+            Some(outcome) => self.end(now, seqnum, outcome, Vec::new()),
+            None => Ok(()),
+        }
     }
 
     fn unlink(&mut self, now: Instant, unlink: Unlink) {
@@ -386,7 +403,7 @@ impl Urbs {
                     .push_back((now + UNLINK_PATIENCE, Guarded::Urb(target)));
             }
         } else {
-            self.drop_waiting(target);
+            self.waiting.remove(target);
             self.give_up(target);
         }
     }
@@ -405,19 +422,6 @@ impl Urbs {
                 .push_back((now + UNLINK_PATIENCE, Guarded::Early(target)));
         } else {
             self.unlinked(seqnum, 0);
-        }
-    }
-
-    fn drop_waiting(&mut self, seqnum: u32) {
-        let mut size = None;
-        for queue in &mut self.waiting {
-            let at = queue.iter().position(|(waiting, _)| *waiting == seqnum);
-            if let Some((_, outgoing)) = at.and_then(|at| queue.remove(at)) {
-                size = Some(outgoing.payload.len());
-            }
-        }
-        if let Some(size) = size {
-            self.forget_waiting(size);
         }
     }
 
@@ -455,8 +459,8 @@ impl Urbs {
             return;
         };
         let lane = urb.lane;
-        let first = self.lanes.get(lane).and_then(|lane| lane.order.front());
-        if urb.unlinks.is_empty() && first != Some(&seqnum) {
+        let first = self.lanes.get(lane).and_then(Lane::first);
+        if urb.unlinks.is_empty() && first != Some(seqnum) {
             urb.held = Some(answer);
             return;
         }
@@ -474,18 +478,14 @@ impl Urbs {
         let Some(lane) = self.lanes.get_mut(lane) else {
             return;
         };
-        if lane.order.front() == Some(&seqnum) {
-            lane.order.pop_front();
-        } else {
-            lane.order.retain(|other| *other != seqnum);
-        }
-        while let Some(first) = lane.order.front() {
-            let Some(answer) = self.live.get_mut(first).and_then(|urb| urb.held.take()) else {
+        lane.leave(seqnum);
+        while let Some(first) = lane.first() {
+            let Some(answer) = self.live.get_mut(&first).and_then(|urb| urb.held.take()) else {
                 break;
             };
             self.messages.push(answer);
-            self.live.remove(first);
-            lane.order.pop_front();
+            self.live.remove(&first);
+            lane.leave(first);
         }
     }
 
@@ -493,46 +493,6 @@ impl Urbs {
         let ret = Return::Unlink(RetUnlink { seqnum, status });
         self.messages.push(Message::bare(ret));
     }
-
-    /// Answers a URB that cannot be served, its packets with it: they are counted against the
-    /// kernel's own.
-    fn refuse(&mut self, submit: &Submit, errno: i32, iso: &[u8]) {
-        if submit.packets > 0 && !self.warned.isochronous {
-            self.warned.isochronous = true;
-            tracing::warn!(
-                endpoint = submit.ep,
-                "isochronous transfers are not supported yet: audio and video of this device will not work"
-            );
-        }
-        let mut descriptors = Vec::with_capacity(iso.len());
-        for packet in IsoDescriptor::parse_all(iso, submit.length).unwrap_or_default() {
-            IsoDescriptor {
-                actual_length: 0,
-                status: -errno,
-                ..packet
-            }
-            .write(&mut descriptors);
-        }
-        let packets = descriptors.len() / ISO_DESCRIPTOR;
-        let packets = u32::try_from(packets).unwrap_or(0);
-        let ret = Return::Submit(RetSubmit {
-            seqnum: submit.seqnum,
-            status: -errno,
-            actual_length: 0,
-            start_frame: 0,
-            packets,
-            error_count: packets,
-        });
-        let data = 0..descriptors.len();
-        self.messages
-            .push(Message::with_data(ret, descriptors, data));
-    }
-}
-
-/// The control endpoint is one, whatever the direction; of the others each direction is its own.
-fn lane_of(submit: &Submit) -> usize {
-    let input = submit.input && submit.ep != 0;
-    EndpointAddress::new(submit.ep, input).map_or(0, EndpointAddress::index)
 }
 
 fn submit_return(seqnum: u32, status: i32, actual_length: u32) -> Return {

@@ -34,6 +34,9 @@ impl UsbHost for FakeHost {
         Box::pin(async move {
             let device = device.ok_or_else(|| io::Error::from(Errno::ENOENT))?;
             device.is_gone()?;
+            if let Some(errno) = device.state().refuse_open {
+                return Err(errno.into());
+            }
             let device: Box<dyn UsbDevice> = Box::new(device);
             Ok(device)
         })
@@ -123,6 +126,17 @@ impl UsbPort for Fake {
             state.alternates.remove(&interface);
             Ok(())
         })
+    }
+
+    fn driver(&self, interface: u8) -> Result<Option<String>, Errno> {
+        let state = self.state();
+        if state.gone {
+            return Err(Errno::ENODEV);
+        }
+        let by_program = state.claimed.contains(&interface) || state.foreign.contains(&interface);
+        let by_kernel = state.driven.contains(&interface);
+        let driver = by_program.then_some("usbfs");
+        Ok(driver.or(by_kernel.then_some("fake")).map(str::to_owned))
     }
 
     fn connect(&self, interface: u8) -> Result<(), Errno> {

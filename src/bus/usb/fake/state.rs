@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use nix::errno::Errno;
 
-use crate::bus::usb::descriptor::Descriptors;
+use super::iso::Iso;
+use crate::bus::usb::descriptor::{Descriptors, Endpoint};
 use crate::kernel::usbfs::{Completion, SETUP_LEN, Transfer, TransferType};
 
 /// Everything the device says of itself: configuration 1 with the interfaces 0 and 1, the latter
-/// with two settings, and configuration 2 with one interface.
+/// with three settings, and configuration 2 with one interface.
 #[rustfmt::skip]
 pub const DESCRIPTORS: &[u8] = &[
     18, 1, 0x00, 0x02, 0, 0, 0, 64, 0x6b, 0x1d, 0x04, 0x01, 0x00, 0x01, 1, 2, 3, 2,
-    9, 2, 85, 0, 2, 1, 0, 0x80, 50,
+    9, 2, 108, 0, 2, 1, 0, 0x80, 50,
         9, 4, 0, 0, 6, 0xff, 0, 0, 0,
             7, 5, 0x01, 2, 0, 2, 0,   7, 5, 0x81, 2, 0, 2, 0,
             7, 5, 0x02, 2, 0, 2, 0,   7, 5, 0x82, 2, 0, 2, 0,
@@ -21,10 +22,15 @@ pub const DESCRIPTORS: &[u8] = &[
         9, 4, 1, 0, 0, 0x07, 1, 2, 0,
         9, 4, 1, 1, 1, 0x07, 1, 2, 0,
             7, 5, 0x84, 2, 0, 2, 0,
+        9, 4, 1, 2, 2, 0x07, 1, 2, 0,
+            7, 5, 0x06, 1, 192, 0, 4,   7, 5, 0x86, 1, 0, 0x14, 1,
     9, 2, 25, 0, 1, 2, 0, 0x80, 50,
         9, 4, 0, 0, 1, 0xff, 0, 0, 0,
             7, 5, 0x05, 2, 0, 2, 0,
 ];
+
+/// Where the configurations stand in it.
+const CONFIGURATIONS: [core::ops::Range<usize>; 2] = [18..126, 126..151];
 
 /// Linux errno as URB statuses.
 const UNLINKED: i32 = -2;
@@ -32,6 +38,8 @@ const STALL: i32 = -32;
 const OVERFLOW: i32 = -75;
 const SHUT_DOWN: i32 = -108;
 const SHORT: i32 = -121;
+/// wMaxPacketSize of the bulk endpoints.
+const BULK_PACKET: usize = 512;
 
 /// A call that may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +64,39 @@ pub enum Act {
     Reset,
 }
 
-/// How a transfer ended: its status, and for IN what was received.
-type Outcome = (i32, Vec<u8>);
+/// How a transfer ended.
+pub(super) struct Outcome {
+    status: i32,
+    /// IN: what was received.
+    received: Vec<u8>,
+    /// OUT: bytes that were sent.
+    sent: usize,
+}
+
+impl Outcome {
+    /// With that status and nothing moved; packets of isochronous transfers speak for themselves.
+    pub(super) const fn ended(status: i32) -> Self {
+        Self {
+            status,
+            received: Vec::new(),
+            sent: 0,
+        }
+    }
+
+    fn received(received: Vec<u8>) -> Self {
+        Self {
+            received,
+            ..Self::ended(0)
+        }
+    }
+
+    fn sent(sent: usize) -> Self {
+        Self {
+            sent,
+            ..Self::ended(0)
+        }
+    }
+}
 
 pub(super) struct State {
     pub(super) configuration: u8,
@@ -75,7 +114,18 @@ pub(super) struct State {
     counters: BTreeMap<u8, u8>,
     pub(super) reports: VecDeque<Vec<u8>>,
     pub(super) written: BTreeMap<u8, Vec<u8>>,
+    pub(super) iso: Iso,
+    /// How the next transfers of an endpoint end: their status, and how many bytes they move.
+    pub(super) endings: BTreeMap<u8, VecDeque<(i32, usize)>>,
+    /// Empty packets that ended a transfer of whole ones.
+    pub(super) zero_packets: usize,
     pub(super) starving: usize,
+    /// Submissions that fail: how many pass before, and the error.
+    pub(super) refusals: VecDeque<(usize, Errno)>,
+    /// usbfs's memory in bytes, and what each transfer has of it until it is taken back.
+    pub(super) budget: Option<usize>,
+    charged: BTreeMap<u64, usize>,
+    pub(super) refuse_open: Option<Errno>,
     pub(super) gone: bool,
     pub(super) hold_calls: bool,
     pub(super) waiting: usize,
@@ -103,7 +153,14 @@ impl Default for State {
             counters: BTreeMap::new(),
             reports: VecDeque::new(),
             written: BTreeMap::new(),
+            iso: Iso::default(),
+            endings: BTreeMap::new(),
+            zero_packets: 0,
             starving: 0,
+            refusals: VecDeque::new(),
+            budget: None,
+            charged: BTreeMap::new(),
+            refuse_open: None,
             gone: false,
             hold_calls: false,
             waiting: 0,
@@ -131,14 +188,21 @@ impl State {
 
     /// The interface whose current setting has that endpoint.
     pub(super) fn owner(&self, endpoint: u8) -> Option<u8> {
+        Some(self.endpoint(endpoint)?.0)
+    }
+
+    /// An endpoint of the current settings, and its interface.
+    fn endpoint(&self, address: u8) -> Option<(u8, Endpoint)> {
         let device = Descriptors::parse(DESCRIPTORS).ok()?;
         let configuration = device.configuration(self.configuration)?;
-        configuration.interfaces().into_iter().find(|interface| {
-            let alternate = self.alternates.get(interface).copied().unwrap_or(0);
-            configuration
-                .setting(*interface, alternate)
-                .is_some_and(|setting| setting.endpoint(endpoint).is_some())
-        })
+        configuration
+            .interfaces()
+            .into_iter()
+            .find_map(|interface| {
+                let alternate = self.alternates.get(&interface).copied().unwrap_or(0);
+                let setting = configuration.setting(interface, alternate)?;
+                Some((interface, *setting.endpoint(address)?))
+            })
     }
 
     pub(super) fn submit(&mut self, transfer: Transfer) -> Result<(), Errno> {
@@ -152,12 +216,17 @@ impl State {
             self.starving = left;
             return Err(Errno::ENOMEM);
         }
-        if transfer.kind != TransferType::Control {
-            let owner = self.owner(transfer.endpoint).ok_or(Errno::ENOENT)?;
-            self.use_interface(owner)?;
-        } else if let [0x01 | 0x21 | 0x81 | 0xa1, _, _, _, interface, ..] = *transfer.buffer {
-            self.use_interface(interface)?;
+        match self.refusals.front_mut() {
+            Some((0, errno)) => {
+                let errno = *errno;
+                self.refusals.pop_front();
+                return Err(errno);
+            }
+            Some((before, _)) => *before -= 1,
+            None => {}
         }
+        self.check(&transfer)?;
+        self.charge(&transfer)?;
         self.queues
             .entry(transfer.endpoint)
             .or_default()
@@ -166,13 +235,56 @@ impl State {
         Ok(())
     }
 
+    /// What usbfs would say to a transfer.
+    fn check(&mut self, transfer: &Transfer) -> Result<(), Errno> {
+        let iso = transfer.kind == TransferType::Isochronous;
+        if !iso && !transfer.packets.is_empty() {
+            self.complain("packets of a transfer that is not isochronous".to_owned());
+            return Err(Errno::EINVAL);
+        }
+        if transfer.kind == TransferType::Control {
+            return match *transfer.buffer {
+                // Requests to an interface that are no vendor's.
+                [0x01 | 0x21 | 0x81 | 0xa1, _, _, _, owner, ..] => self.use_interface(owner),
+                _ => Ok(()),
+            };
+        }
+        let (owner, endpoint) = self.endpoint(transfer.endpoint).ok_or(Errno::ENOENT)?;
+        self.use_interface(owner)?;
+        if endpoint.kind != transfer.kind {
+            let (kind, address) = (transfer.kind, transfer.endpoint);
+            self.complain(format!("a transfer of type {kind:?} on 0x{address:02x}"));
+            return Err(Errno::EINVAL);
+        }
+        if iso {
+            self.check_packets(transfer, endpoint)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a transfer's memory out of the budget.
+    fn charge(&mut self, transfer: &Transfer) -> Result<(), Errno> {
+        let packets: usize = transfer.packets.iter().map(|p| p.length as usize).sum();
+        let bytes = transfer.buffer.len().max(packets).max(transfer.receive);
+        let used: usize = self.charged.values().sum();
+        if self.budget.is_some_and(|budget| used + bytes > budget) {
+            return Err(Errno::ENOMEM);
+        }
+        self.charged.insert(transfer.key, bytes);
+        Ok(())
+    }
+
     pub(super) fn reap(&mut self) -> Result<Option<Completion>, Errno> {
         if self.waiting > 0 {
             self.complain("a reaping waits for another call".to_owned());
         }
         match self.finished.pop_front() {
+            Some(completion) => {
+                self.charged.remove(&completion.key);
+                Ok(Some(completion))
+            }
             None if self.gone => Err(Errno::ENODEV),
-            completion => Ok(completion),
+            None => Ok(None),
         }
     }
 
@@ -181,7 +293,7 @@ impl State {
             if let Some(at) = queue.iter().position(|transfer| transfer.key == key)
                 && let Some(transfer) = queue.remove(at)
             {
-                self.finish(transfer, (UNLINKED, Vec::new()));
+                self.finish(transfer, Outcome::ended(UNLINKED));
                 return Ok(());
             }
         }
@@ -198,8 +310,10 @@ impl State {
     }
 
     fn unlink(&mut self, endpoint: u8, status: i32) {
-        for transfer in self.queues.remove(&endpoint).unwrap_or_default() {
-            self.finish(transfer, (status, Vec::new()));
+        // The last first, as destroy_async() and usb_hcd_flush_endpoint() do.
+        let queue = self.queues.remove(&endpoint).unwrap_or_default();
+        for transfer in queue.into_iter().rev() {
+            self.finish(transfer, Outcome::ended(status));
         }
     }
 
@@ -220,7 +334,12 @@ impl State {
     pub(super) fn set_interface(&mut self, interface: u8, alternate: u8) -> Result<(), Errno> {
         self.use_interface(interface)?;
         self.unlink_interface(interface);
-        if alternate > u8::from(interface == 1 && self.configuration == 1) {
+        let settings = if (interface, self.configuration) == (1, 1) {
+            0..=2
+        } else {
+            0..=0
+        };
+        if !settings.contains(&alternate) {
             return Err(Errno::EINVAL);
         }
         self.alternates.insert(interface, alternate);
@@ -302,50 +421,72 @@ impl State {
 
     /// What becomes of the first transfer of an endpoint; `None` when it has to wait.
     fn carry_out(&mut self, transfer: &Transfer) -> Option<Outcome> {
+        if transfer.kind == TransferType::Isochronous {
+            // There is no handshake on these endpoints, so they cannot stall.
+            return self.move_packets(transfer);
+        }
         if self.halted.contains(&transfer.endpoint) {
-            return Some((STALL, Vec::new()));
+            return Some(Outcome::ended(STALL));
         }
         let room = transfer.receive;
+        let endings = self.endings.entry(transfer.endpoint).or_default();
+        if let Some((status, bytes)) = endings.pop_front() {
+            return Some(Outcome {
+                status,
+                received: vec![0xee; bytes.min(room)],
+                sent: bytes.min(transfer.buffer.len()),
+            });
+        }
         match (transfer.kind, transfer.endpoint) {
             (TransferType::Control, _) => {
                 let (setup, data) = transfer.buffer.split_first_chunk::<SETUP_LEN>()?;
-                Some(
-                    self.answer(*setup, data)
-                        .map_or((STALL, Vec::new()), |mut data| {
-                            data.truncate(room);
-                            (0, data)
-                        }),
-                )
+                let Some(mut answer) = self.answer(*setup, data) else {
+                    return Some(Outcome::ended(STALL));
+                };
+                answer.truncate(room);
+                Some(Outcome {
+                    sent: data.len(),
+                    ..Outcome::received(answer)
+                })
             }
             (_, 0x01) => {
                 self.looped.extend(&transfer.buffer);
-                Some((0, Vec::new()))
+                Some(Outcome::sent(transfer.buffer.len()))
             }
             (_, 0x81) if self.looped.is_empty() => None,
             (_, 0x81) => {
                 let data = self.looped.drain(..room.min(self.looped.len())).collect();
-                Some((0, data))
+                Some(Outcome::received(data))
             }
             (_, 0x83) => {
                 let mut report = self.reports.pop_front()?;
                 let status = if report.len() > room { OVERFLOW } else { 0 };
                 report.truncate(room);
-                Some((status, report))
+                Some(Outcome {
+                    status,
+                    ..Outcome::received(report)
+                })
             }
-            (_, endpoint @ 0x80..) => {
-                let counter = self.counters.entry(endpoint).or_default();
-                let data = core::iter::repeat_with(|| {
-                    *counter = counter.wrapping_add(1);
-                    counter.wrapping_sub(1)
-                });
-                Some((0, data.take(room).collect()))
-            }
+            (_, endpoint @ 0x80..) => Some(Outcome::received(self.count(endpoint, room))),
             (_, endpoint) => {
+                let whole = !transfer.buffer.is_empty()
+                    && transfer.buffer.len().is_multiple_of(BULK_PACKET);
+                self.zero_packets += usize::from(transfer.zero_packet && whole);
                 let written = self.written.entry(endpoint).or_default();
                 written.extend_from_slice(&transfer.buffer);
-                Some((0, Vec::new()))
+                Some(Outcome::sent(transfer.buffer.len()))
             }
         }
+    }
+
+    /// The next bytes of an endpoint that counts.
+    pub(super) fn count(&mut self, endpoint: u8, bytes: usize) -> Vec<u8> {
+        let counter = self.counters.entry(endpoint).or_default();
+        let next = core::iter::repeat_with(|| {
+            *counter = counter.wrapping_add(1);
+            counter.wrapping_sub(1)
+        });
+        next.take(bytes).collect()
     }
 
     /// What endpoint 0 answers; `None` is a stall.
@@ -353,7 +494,7 @@ impl State {
         match setup {
             [0x80, 6, 0, 1, ..] => Some(DESCRIPTORS.get(..18)?.to_vec()),
             [0x80, 6, index, 2, ..] => {
-                let range = if index == 0 { 18..103 } else { 103..128 };
+                let range = CONFIGURATIONS.get(usize::from(index))?.clone();
                 Some(DESCRIPTORS.get(range)?.to_vec())
             }
             [0x80, 0, ..] => Some(vec![0, 0]),
@@ -367,37 +508,45 @@ impl State {
         }
     }
 
-    fn finish(&mut self, transfer: Transfer, (mut status, received): Outcome) {
-        let setup = if transfer.kind == TransferType::Control {
-            SETUP_LEN
+    fn finish(&mut self, transfer: Transfer, outcome: Outcome) {
+        let Outcome {
+            mut status,
+            mut received,
+            mut sent,
+        } = outcome;
+        let control = transfer.kind == TransferType::Control;
+        let setup = if control { SETUP_LEN } else { 0 };
+        let direction = if control {
+            transfer.buffer.first().copied().unwrap_or(0)
         } else {
-            0
+            transfer.endpoint
         };
-        let first = transfer.buffer.first().copied().unwrap_or(0);
-        let incoming = if setup == 0 {
-            transfer.endpoint & 0x80 != 0
-        } else {
-            first & 0x80 != 0
-        };
+        let incoming = direction & 0x80 != 0;
+        let mut packets = Vec::new();
+        if transfer.kind == TransferType::Isochronous {
+            (packets, received) = self.packets_of(&transfer);
+            sent = packets.iter().map(|packet| packet.actual as usize).sum();
+        } else if incoming
+            && transfer.short_not_ok
+            && status == 0
+            && received.len() < transfer.receive
+        {
+            status = SHORT;
+        }
         let mut buffer = transfer.buffer;
+        let actual = if incoming { received.len() } else { sent };
         if incoming {
             buffer.truncate(setup);
             buffer.extend_from_slice(&received);
-            if transfer.short_not_ok && status == 0 && received.len() < transfer.receive {
-                status = SHORT;
-            }
         }
-        let moved = if incoming || status == 0 {
-            buffer.len() - setup.min(buffer.len())
-        } else {
-            0
-        };
         self.finished.push_back(Completion {
             key: transfer.key,
             status,
-            actual: moved,
+            actual,
             buffer,
             setup,
+            packets,
+            start_frame: 0,
         });
         self.tell();
     }

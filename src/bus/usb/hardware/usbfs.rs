@@ -3,7 +3,7 @@
 use core::task::{Context, Poll};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -50,6 +50,16 @@ impl UsbHost for UsbfsHost {
             Ok(device)
         })
     }
+}
+
+/// Opens only the face of a device that may wait, below `dev`; needs no runtime. May wait.
+///
+/// # Errors
+/// As [`UsbHost::open`].
+pub fn open_port(dev: &Path, location: &Location) -> io::Result<Arc<dyn UsbPort>> {
+    let device = Device::open(dev, location.bus, location.address)?;
+    let sysfs = location.sysfs.clone();
+    Ok(Arc::new(UsbfsPort { device, sysfs }))
 }
 
 struct UsbfsDevice {
@@ -123,6 +133,10 @@ impl UsbPort for UsbfsPort {
 
     fn release(&self, interface: u8) -> Result<(), Errno> {
         self.device.release(interface)
+    }
+
+    fn driver(&self, interface: u8) -> Result<Option<String>, Errno> {
+        self.device.driver(interface)
     }
 
     fn connect(&self, interface: u8) -> Result<(), Errno> {

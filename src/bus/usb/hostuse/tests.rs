@@ -202,16 +202,22 @@ fn hubs_are_refused_by_device_and_by_interface_class() {
 }
 
 #[test]
-fn a_root_hub_and_an_imported_device_are_refused_even_when_forced() {
+fn a_root_hub_is_refused_even_when_forced() {
     let machine = Machine::new();
     let root_hub = machine.check_at("sys/devices/pci0/usb1").unwrap();
     assert_eq!(root_hub, InUse::RootHub);
     assert!(!root_hub.is_forcible());
+}
+
+#[test]
+fn an_imported_device_is_passed_on_only_when_forced() {
+    let machine = Machine::new();
     let path = "sys/devices/platform/vhci_hcd.0/usb3/3-1";
     machine.write(&format!("{path}/bDeviceClass"), "00\n");
     let imported = machine.check_at(path).unwrap();
     assert_eq!(imported, InUse::Imported);
-    assert!(!imported.is_forcible());
+    assert!(imported.is_forcible());
+    assert!(imported.to_string().contains("travel twice"));
 }
 
 #[test]

@@ -2,10 +2,12 @@
 //! own descriptors do not allow.
 
 use super::held::Held;
+use super::iso::{self, IsoOrder};
 use super::reply::Refused;
+use crate::bus::usb::descriptor::Endpoint;
 use crate::bus::usb::op::{
-    BulkTransfer, ClearHalt, ControlTransfer, GetDescriptor, InterruptTransfer, SetConfiguration,
-    SetInterface, Setup, TransferFlags, decode_empty,
+    BulkTransfer, ClearHalt, ControlTransfer, GetDescriptor, InterruptTransfer, IsoTransfer,
+    SetConfiguration, SetInterface, Setup, TransferFlags, decode_empty,
 };
 use crate::kernel::usbfs::TransferType;
 use crate::wire::opcode::Opcode;
@@ -28,6 +30,8 @@ const PRINTER_DEVICE_ID: (u8, u8) = (0xa1, 0);
 pub(super) enum Work<'a> {
     /// Hand this to the hardware.
     Submit(Order<'a>),
+    /// The same, as many parts.
+    SubmitIso(IsoOrder<'a>),
     /// Do this where waiting is allowed, then answer in that form.
     Job(Change, Form),
     /// Nothing is left to do: answer success in that form.
@@ -94,9 +98,10 @@ pub(super) fn request<'a>(
             let (transfer, data) = InterruptTransfer::decode(payload).map_err(malformed)?;
             interrupt(held, &transfer, data)
         }
-        Opcode::UsbIsochronousTransfer => Err(Refused::unsupported(
-            "isochronous transfers are not supported yet",
-        )),
+        Opcode::UsbIsochronousTransfer => {
+            let (transfer, data) = IsoTransfer::decode(payload).map_err(malformed)?;
+            isochronous(held, transfer, data)
+        }
         Opcode::UsbGetDescriptor => Ok(descriptor(
             GetDescriptor::decode(payload).map_err(malformed)?,
         )),
@@ -170,20 +175,40 @@ const fn data_form(incoming: bool) -> Form {
     if incoming { Form::Received } else { Form::Sent }
 }
 
+fn isochronous<'a>(
+    held: &Held,
+    transfer: IsoTransfer,
+    data: &'a [u8],
+) -> Result<Work<'a>, Refused> {
+    let address = transfer.ep.to_u8();
+    let endpoint = of_kind(held, address, TransferType::Isochronous)?;
+    let longest = iso::longest_packet(*endpoint, held.speed());
+    if let Some(length) = transfer.packets.iter().find(|length| **length > longest) {
+        return Err(Refused::bad(format!(
+            "a packet of {length} bytes: endpoint 0x{address:02x} has at most {longest}"
+        )));
+    }
+    Ok(Work::SubmitIso(IsoOrder { transfer, data }))
+}
+
 fn on_endpoint<'a>(held: &Held, order: Order<'a>) -> Result<Work<'a>, Refused> {
-    let address = order.endpoint;
+    of_kind(held, order.endpoint, order.kind)?;
+    Ok(Work::Submit(order))
+}
+
+fn of_kind(held: &Held, address: u8, kind: TransferType) -> Result<&Endpoint, Refused> {
     let Some(endpoint) = held.endpoint(address) else {
         return Err(Refused::bad(format!(
             "there is no endpoint 0x{address:02x} in the current settings"
         )));
     };
-    if endpoint.kind != order.kind {
+    if endpoint.kind != kind {
         return Err(Refused::bad(format!(
             "endpoint 0x{address:02x} is of type {:?}",
             endpoint.kind
         )));
     }
-    Ok(Work::Submit(order))
+    Ok(endpoint)
 }
 
 fn control<'a>(held: &Held, op: &ControlTransfer, data: &'a [u8]) -> Result<Work<'a>, Refused> {

@@ -22,6 +22,8 @@ const BOS_SINCE: u16 = 0x0201;
 pub(super) struct Held {
     port: Arc<dyn UsbPort>,
     descriptors: Descriptors,
+    /// In the kernel's numbering.
+    speed: u8,
     /// The active configuration, 0 for none.
     configuration: u8,
     /// The one that was active when it was claimed.
@@ -74,6 +76,7 @@ impl Held {
         let mut held = Self {
             port,
             descriptors,
+            speed,
             configuration,
             original: configuration,
             wanted,
@@ -114,6 +117,11 @@ impl Held {
     /// The port, for calls that concern no state of this.
     pub(super) fn port(&self) -> &Arc<dyn UsbPort> {
         &self.port
+    }
+
+    /// In the kernel's numbering.
+    pub(super) const fn speed(&self) -> u8 {
+        self.speed
     }
 
     /// The active configuration's value, 0 for none.

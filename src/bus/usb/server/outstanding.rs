@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::time::Instant;
 
 use super::check::Form;
+use super::iso::{Iso, IsoOrder, Submitted};
+use super::spare::Spare;
+use crate::bus::usb::hardware::UsbDevice;
 
 /// Linux errno as URB statuses.
 pub(super) const CANCELLED: i32 = -104;
@@ -51,18 +54,31 @@ pub(super) struct Outstanding {
     pending: BTreeMap<u64, Pending>,
     by_corr: HashMap<u32, u64>,
     deadlines: BTreeSet<(Instant, u64)>,
+    /// Isochronous ones, of which one can be several for the hardware.
+    pub(super) iso: Iso,
 }
 
 impl Outstanding {
     /// Whether the peer has an unanswered transfer of that number.
     pub(super) fn contains(&self, corr: u32) -> bool {
-        self.by_corr.contains_key(&corr)
+        self.by_corr.contains_key(&corr) || self.iso.contains(corr)
     }
 
     /// A key that was never used before.
     pub(super) const fn next_key(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// Submits an isochronous transfer and remembers it.
+    pub(super) fn submit_iso(
+        &mut self,
+        device: &dyn UsbDevice,
+        spare: &mut Spare,
+        corr: u32,
+        order: &IsoOrder<'_>,
+    ) -> Submitted {
+        self.iso.submit(device, &mut self.next, spare, corr, order)
     }
 
     /// Remembers a transfer that was submitted.
@@ -88,10 +104,12 @@ impl Outstanding {
         Some(pending)
     }
 
-    /// The peer gave one up. Its key, when it is to be discarded now.
-    pub(super) fn cancel(&mut self, corr: u32) -> Option<u64> {
-        let key = *self.by_corr.get(&corr)?;
-        self.end(key, CANCELLED)
+    /// The peer gave one up. Its keys, when it is to be discarded now.
+    pub(super) fn cancel(&mut self, corr: u32) -> Vec<u64> {
+        let Some(key) = self.by_corr.get(&corr) else {
+            return self.iso.cancel(corr);
+        };
+        Vec::from_iter(self.end(*key, CANCELLED))
     }
 
     /// The keys whose time is over, to be discarded.
@@ -113,6 +131,7 @@ impl Outstanding {
         for key in &keys {
             self.end(*key, SHUT_DOWN);
         }
+        self.iso.shut_down();
         keys
     }
 
@@ -132,10 +151,13 @@ impl Outstanding {
 
     /// The keys in the order of submission.
     pub(super) fn keys(&self) -> Vec<u64> {
-        self.pending.keys().copied().collect()
+        let others = self.pending.keys().copied();
+        let mut keys: Vec<u64> = others.chain(self.iso.keys()).collect();
+        keys.sort_unstable();
+        keys
     }
 
-    /// Everything that is left, in the order of submission.
+    /// Everything that is left but for isochronous ones, in the order of submission.
     pub(super) fn drain(&mut self) -> Vec<Pending> {
         self.by_corr.clear();
         self.deadlines.clear();
@@ -153,9 +175,9 @@ mod tests {
         let mut all = Outstanding::default();
         let key = all.next_key();
         all.insert(key, 5, Form::Sent, None);
-        assert_eq!(all.cancel(5), Some(key));
-        assert_eq!(all.cancel(5), None);
-        assert_eq!(all.cancel(6), None);
+        assert_eq!(all.cancel(5), [key]);
+        assert_eq!(all.cancel(5), [0_u64; 0]);
+        assert_eq!(all.cancel(6), [0_u64; 0]);
         let pending = all.remove(key).unwrap();
         assert_eq!(pending.status(0), 0);
         assert_eq!(pending.status(-32), -32);
@@ -172,7 +194,7 @@ mod tests {
         assert_eq!(all.next_deadline(), Some(start));
         assert_eq!(all.expire(start), [2]);
         assert_eq!(all.expire(start), [0_u64; 0]);
-        assert_eq!(all.cancel(2), None);
+        assert_eq!(all.cancel(2), [0_u64; 0]);
         assert_eq!(all.remove(2).unwrap().status(-2), TIMED_OUT);
         assert_eq!(all.next_deadline(), Some(late));
         all.remove(1);

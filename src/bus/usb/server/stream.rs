@@ -4,6 +4,7 @@
 //! thread leaves the device alone and requests queue up, because any ioctl of it would wait too.
 
 mod claims;
+mod submit;
 
 use core::future::{pending, poll_fn};
 use core::time::Duration;
@@ -20,17 +21,16 @@ use self::claims::Claims;
 use super::End;
 use super::check::{self, Change, Form, Order, Work};
 use super::held::Held;
+use super::iso;
 use super::outstanding::{CANCELLED, GONE, Outstanding, Pending, SHUT_DOWN, UNLINKED};
 use super::reply::{self, Refused};
+use super::spare::Spare;
 use crate::bus::usb::hardware::UsbDevice;
-use crate::bus::usb::op::DescriptorReply;
+use crate::bus::usb::op::{DescriptorReply, IsoTransfer};
 use crate::bus::{Inbound, Outlet};
-use crate::kernel::usbfs::{Completion, SETUP_LEN, Transfer, TransferType};
+use crate::kernel::usbfs::{Completion, TransferType};
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
-
-/// Receive buffers kept for reuse, and the largest that is.
-const SPARE: (usize, usize) = (32, 256 << 10);
 
 /// usbfs has one budget of memory for all devices (`usbcore.usbfs_memory_mb`). A transfer that does
 /// not fit waits for others to finish: how often it is tried again, and for how long.
@@ -45,10 +45,12 @@ pub(super) struct Stream {
     backlog: VecDeque<Request>,
     /// Transfers to be discarded as soon as the device is at hand.
     discards: Vec<u64>,
-    spare: Vec<Vec<u8>>,
+    spare: Spare,
     /// Since when the first request of the backlog waits for usbfs to have memory.
     starved: Option<Instant>,
     claims: Claims,
+    /// It was said already that usbfs has too little memory.
+    told_memory: bool,
     /// The request that gave the device back; it is answered last.
     detached: Option<u32>,
 }
@@ -85,6 +87,7 @@ struct Request {
     corr: u32,
     opcode: Opcode,
     payload: Vec<u8>,
+    arrived: Instant,
 }
 
 /// What the stream wakes up for.
@@ -103,9 +106,10 @@ impl Stream {
             outstanding: Outstanding::default(),
             backlog: VecDeque::new(),
             discards: Vec::new(),
-            spare: Vec::new(),
+            spare: Spare::default(),
             starved: None,
             claims: Claims::default(),
+            told_memory: false,
             detached: None,
         }
     }
@@ -175,6 +179,7 @@ impl Stream {
                 corr,
                 opcode,
                 payload,
+                arrived: Instant::now(),
             }),
             Some(Inbound::Cancel { corr }) => self.on_cancel(outlet, corr),
             Some(Inbound::Reset { .. } | Inbound::Closed) | None => return Some(End::PeerLeft),
@@ -253,9 +258,23 @@ impl Stream {
                 if !is_reading(&order) {
                     held.touch();
                 }
-                let interface = target(held, &order);
+                let interface = claims::target(held, &order);
                 return match self.check_claim(interface) {
                     Ok(()) => self.submit(outlet, corr, &order),
+                    Err(errno) => self.not_accepted(outlet, corr, errno),
+                };
+            }
+            Ok(Work::SubmitIso(order)) if order.is_late(request.arrived.elapsed()) => {
+                if self.starved.is_some() {
+                    self.tell_memory();
+                }
+                outlet.respond(corr, Status::Ok, order.unmoved(0));
+            }
+            Ok(Work::SubmitIso(order)) => {
+                held.touch();
+                let interface = held.interface_of(order.transfer.ep.to_u8());
+                return match self.check_claim(interface) {
+                    Ok(()) => self.submit_iso(outlet, corr, &order),
                     Err(errno) => self.not_accepted(outlet, corr, errno),
                 };
             }
@@ -288,57 +307,6 @@ impl Stream {
             }
             Err(refused) => outlet.respond(corr, refused.status, refused.payload()),
         }
-        Ok(())
-    }
-
-    fn submit(&mut self, outlet: &dyn Outlet, corr: u32, order: &Order<'_>) -> Result<(), Errno> {
-        let mut buffer = self.spare.pop().unwrap_or_default();
-        buffer.clear();
-        buffer.extend_from_slice(
-            order
-                .setup
-                .as_ref()
-                .map_or(&[], <[u8; SETUP_LEN]>::as_slice),
-        );
-        buffer.extend_from_slice(order.data);
-        let key = self.outstanding.next_key();
-        let transfer = Transfer {
-            key,
-            endpoint: order.endpoint,
-            kind: order.kind,
-            buffer,
-            receive: order.receive,
-            short_not_ok: order.flags.short_not_ok,
-            zero_packet: order.flags.zero_packet,
-        };
-        match self.device.submit(transfer) {
-            Ok(()) => {
-                let timeout = Duration::from_millis(order.timeout_ms.into());
-                let deadline = (order.timeout_ms != 0).then(|| Instant::now() + timeout);
-                self.outstanding.insert(key, corr, order.form, deadline);
-                Ok(())
-            }
-            Err(errno) => self.not_accepted(outlet, corr, errno),
-        }
-    }
-
-    /// Answers a transfer that usbfs refused.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    fn not_accepted(&mut self, outlet: &dyn Outlet, corr: u32, errno: Errno) -> Result<(), Errno> {
-        let what = match errno {
-            Errno::ENODEV | Errno::EBUSY => return Err(errno),
-            Errno::ENOMEM if self.starved.is_none_or(|since| since.elapsed() < STARVED.1) => {
-                return Err(errno);
-            }
-            Errno::ENOENT if self.miss_setting() => return Err(Errno::EBUSY),
-            Errno::ENOMEM => "usbfs is full (raise usbcore.usbfs_memory_mb)",
-            Errno::EACCES => "another program of the owner has taken the device",
-            _ => "the transfer was not accepted",
-        };
-        let refused = Refused::io(what, errno);
-        outlet.respond(corr, refused.status, refused.payload());
         Ok(())
     }
 
@@ -424,6 +392,12 @@ impl Stream {
     }
 
     fn complete(&mut self, outlet: &dyn Outlet, completion: Completion, suspicious: bool) {
+        let iso = &mut self.outstanding.iso;
+        let completion = match iso.complete(completion, &mut self.spare) {
+            Ok(Some((corr, payload))) => return outlet.respond(corr, Status::Ok, payload),
+            Ok(None) => return,
+            Err(other) => other,
+        };
         let Some(pending) = self.outstanding.remove(completion.key) else {
             warn!("a USB transfer finished that nobody asked for");
             return;
@@ -459,9 +433,7 @@ impl Stream {
             }
         };
         outlet.respond(pending.corr, status, payload);
-        if self.spare.len() < SPARE.0 && completion.buffer.capacity() <= SPARE.1 {
-            self.spare.push(completion.buffer);
-        }
+        self.spare.put(completion.buffer);
     }
 
     /// Answers what will not be finished any more.
@@ -475,6 +447,9 @@ impl Stream {
                     outlet.respond(pending.corr, refused.status, refused.payload());
                 }
             }
+        }
+        for (corr, payload) in self.outstanding.iso.drain(status) {
+            outlet.respond(corr, Status::Ok, payload);
         }
         for request in self.backlog.drain(..) {
             unstarted(outlet, &request, status, refused);
@@ -534,22 +509,6 @@ fn is_lost(change: Change, result: Result<(), Errno>) -> bool {
     result == Err(Errno::ENODEV) || (change == Change::Reset && result == Err(Errno::EIO))
 }
 
-/// The interface that usbfs wants to be claimed for a transfer (kernel `drivers/usb/core/devio.c`
-/// `check_ctrlrecip()` for those on endpoint 0).
-fn target(held: &Held, order: &Order<'_>) -> Option<u8> {
-    let Some([request_type, _, _, _, index, ..]) = order.setup else {
-        return held.interface_of(order.endpoint);
-    };
-    match (request_type & 0x60, request_type & 0x1f) {
-        (check::VENDOR, _) => None,
-        (_, 1) => held.has_interface(index).then_some(index),
-        (_, 2) => held
-            .interface_of(index)
-            .or_else(|| held.interface_of(index ^ 0x80)),
-        _ => None,
-    }
-}
-
 fn apply(held: &mut Held, change: Change) -> Result<(), Errno> {
     match change {
         Change::SetConfiguration(value) => held.set_configuration(value),
@@ -583,8 +542,15 @@ fn unstarted(outlet: &dyn Outlet, request: &Request, status: i32, refused: &Refu
         request.opcode,
         Opcode::UsbControlTransfer | Opcode::UsbBulkTransfer | Opcode::UsbInterruptTransfer
     );
+    let iso = match request.opcode {
+        Opcode::UsbIsochronousTransfer => IsoTransfer::decode(&request.payload).ok(),
+        _ => None,
+    };
     if transfer {
         outlet.respond(request.corr, Status::Ok, reply::transfer(status, 0, &[]));
+    } else if let Some((transfer, _)) = iso {
+        let payload = iso::unmoved(&transfer, status);
+        outlet.respond(request.corr, Status::Ok, payload);
     } else {
         outlet.respond(request.corr, refused.status, refused.payload());
     }

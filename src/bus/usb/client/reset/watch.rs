@@ -17,8 +17,7 @@
 //! count. Neither does the first enumeration: the server hands out devices that were just reset or
 //! claimed. A device without a configuration is never reset, because step 3 is missing.
 
-use crate::bus::usb::client::request::Incoming;
-use crate::bus::usb::client::socket::FromKernel;
+use crate::kernel::usbip_pdu::Submit;
 
 /// `GET_DESCRIPTOR` of the device descriptor, but for its length.
 const DEVICE_DESCRIPTOR: [u8; 6] = [0x80, 6, 0, 1, 0, 0];
@@ -73,14 +72,10 @@ impl ResetWatch {
     /// for nothing else. `announced`: a reset of this port is known to be going on.
     pub(in crate::bus::usb::client) fn see(
         &mut self,
-        message: &FromKernel,
+        submit: &Submit,
         quiet: bool,
         announced: bool,
     ) -> bool {
-        let FromKernel::Submit(incoming) = message else {
-            return false;
-        };
-        let submit = &incoming.submit;
         if submit.ep != 0 {
             // The core lets nobody else near the device.
             self.stop();
@@ -89,7 +84,7 @@ impl ResetWatch {
         let [s0, s1, s2, s3, s4, s5, s6, s7] = submit.setup;
         let length = u16::from_le_bytes([s6, s7]);
         if [s0, s1, s2, s3, s4, s5] == DEVICE_DESCRIPTOR {
-            return self.see_device_descriptor(incoming, length, quiet, announced);
+            return self.see_device_descriptor(submit.seqnum, length, quiet, announced);
         }
         if (s0, s1) == SET_CONFIGURATION {
             let reset = self.configured && !self.told && self.step == Step::Verifying;
@@ -105,7 +100,7 @@ impl ResetWatch {
 
     fn see_device_descriptor(
         &mut self,
-        incoming: &Incoming,
+        seqnum: u32,
         length: u16,
         quiet: bool,
         announced: bool,
@@ -114,7 +109,7 @@ impl ResetWatch {
         if quiet && FIRST.contains(&length) {
             let reset = !self.told && (announced || (again && self.configured));
             self.told |= reset;
-            self.step = Step::Asked(incoming.submit.seqnum);
+            self.step = Step::Asked(seqnum);
             return reset;
         }
         match self.step {
@@ -146,8 +141,6 @@ impl ResetWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::usb::client::endpoints::Endpoints;
-    use crate::kernel::usbip_pdu::Submit;
 
     const FIRST_64: [u8; 8] = [0x80, 6, 0, 1, 0, 0, 64, 0];
     const FIRST_8: [u8; 8] = [0x80, 6, 0, 1, 0, 0, 8, 0];
@@ -186,10 +179,7 @@ mod tests {
                 interval: 0,
                 setup,
             };
-            let device = [18, 1, 0, 2, 0, 0, 0, 64, 1, 0, 2, 0, 0, 1, 0, 0, 0, 1];
-            let endpoints = Endpoints::parse(&device, 1).expect("a device");
-            let message = FromKernel::Submit(Incoming::begin(submit, &endpoints));
-            self.watch.see(&message, quiet, announced)
+            self.watch.see(&submit, quiet, announced)
         }
 
         /// Everything is answered well; the places at which the device is to be reset.

@@ -11,6 +11,8 @@ use tracing::warn;
 
 use super::{Hold, Outcome, Pending, SHUT_DOWN, Stream, UNLINKED};
 use crate::bus::Outlet;
+use crate::bus::usb::server::check::{self, Order};
+use crate::bus::usb::server::held::Held;
 use crate::kernel::usbfs::Completion;
 
 /// What a transfer that lost its device without being given up ended with (-EPROTO): to a driver,
@@ -98,5 +100,21 @@ impl Stream {
             );
             self.send_away(|held| Outcome::Reclaimed(held.reclaim()));
         }
+    }
+}
+
+/// The interface that usbfs wants to be claimed for a transfer (kernel `drivers/usb/core/devio.c`
+/// `check_ctrlrecip()` for those on endpoint 0).
+pub(super) fn target(held: &Held, order: &Order<'_>) -> Option<u8> {
+    let Some([request_type, _, _, _, index, ..]) = order.setup else {
+        return held.interface_of(order.endpoint);
+    };
+    match (request_type & 0x60, request_type & 0x1f) {
+        (check::VENDOR, _) => None,
+        (_, 1) => held.has_interface(index).then_some(index),
+        (_, 2) => held
+            .interface_of(index)
+            .or_else(|| held.interface_of(index ^ 0x80)),
+        _ => None,
     }
 }

@@ -16,7 +16,7 @@ enum Act {
 
 fn any_act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        4 => (prop_oneof![Just(0u8), Just(1), Just(2), Just(3)], 0u32..6000)
+        4 => (prop_oneof![Just(0u8), Just(1), Just(2), Just(3), Just(4)], 0u32..6000)
             .prop_map(|(ep, length)| Act::Submit { ep, length }),
         2 => (0usize..6).prop_map(|back| Act::Unlink { back }),
         4 => (0usize..8, prop_oneof![Just(0), Just(-104), Just(-2), Just(-32)])
@@ -68,6 +68,16 @@ impl Kernel {
     }
 }
 
+impl Bench {
+    /// Answers a request of either kind with a transfer that moved nothing.
+    fn answer_nothing(&mut self, corr: u32, status: i32) {
+        match self.requests()[corr as usize - 1].0 {
+            Opcode::UsbIsochronousTransfer => self.iso_answer(corr, status, &[(0, -18)], &[]),
+            _ => self.reply(corr, status, &[]),
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn every_urb_is_answered_once_and_in_order(acts in proptest::collection::vec(any_act(), 1..120)) {
@@ -84,6 +94,7 @@ proptest! {
                     match ep {
                         0 => bench.control(seqnum, [0x80, 6, 0, 0, 0, 0, 4, 0]),
                         2 => bench.write(seqnum, 2, length as usize),
+                        4 => bench.iso(seqnum, 4, &[(0, length)]),
                         _ => bench.read(seqnum, ep, length),
                     }
                 }
@@ -101,7 +112,7 @@ proptest! {
                     if let Some(corr) = corr {
                         answered.push(corr);
                         bench.server.room.set(bench.server.room.get() + 1);
-                        bench.reply(corr, status, &[]);
+                        bench.answer_nothing(corr, status);
                     }
                 }
                 Act::Room(room) => bench.server.room.set(room),
@@ -118,7 +129,7 @@ proptest! {
         let sent = u32::try_from(bench.server.sent.borrow().len()).expect("few requests");
         for corr in 1..=sent {
             if !answered.contains(&corr) {
-                bench.reply(corr, 0, &[]);
+                bench.answer_nothing(corr, 0);
                 kernel.hear(bench.told());
             }
         }

@@ -1,0 +1,76 @@
+//! Endpoint 0: the standard requests (USB 2.0, 9.4). `SET_ADDRESS` does not come, vhci keeps it.
+
+use super::Function;
+
+const GET_STATUS: u8 = 0;
+const CLEAR_FEATURE: u8 = 1;
+const SET_FEATURE: u8 = 3;
+const GET_DESCRIPTOR: u8 = 6;
+const GET_CONFIGURATION: u8 = 8;
+const SET_CONFIGURATION: u8 = 9;
+const GET_INTERFACE: u8 = 10;
+const SET_INTERFACE: u8 = 11;
+
+const DEVICE: u8 = 1;
+const CONFIGURATION: u8 = 2;
+const STRING: u8 = 3;
+const ENGLISH: [u8; 4] = [4, STRING, 0x09, 0x04];
+
+const MAX_INTERFACES: usize = 8;
+
+#[derive(Default)]
+pub(super) struct State {
+    configuration: u8,
+    settings: [u8; MAX_INTERFACES],
+}
+
+impl State {
+    /// The data stage, empty for a request without one; `None` is a stall.
+    pub(super) fn answer(
+        &mut self,
+        function: &mut dyn Function,
+        setup: [u8; 8],
+        data: &[u8],
+    ) -> Option<Vec<u8>> {
+        let [kind, request, value, value_high, index, ..] = setup;
+        if kind & 0x60 != 0 {
+            return function.request(setup, data);
+        }
+        match request {
+            GET_STATUS => Some(vec![0, 0]),
+            CLEAR_FEATURE | SET_FEATURE => Some(vec![]),
+            GET_DESCRIPTOR => descriptor(function, value_high, value),
+            GET_CONFIGURATION => Some(vec![self.configuration]),
+            SET_CONFIGURATION => {
+                *self = Self {
+                    configuration: value,
+                    ..Self::default()
+                };
+                Some(vec![])
+            }
+            GET_INTERFACE => Some(vec![*self.settings.get(usize::from(index))?]),
+            SET_INTERFACE => {
+                *self.settings.get_mut(usize::from(index))? = value;
+                Some(vec![])
+            }
+            _ => None,
+        }
+    }
+}
+
+fn descriptor(function: &dyn Function, kind: u8, index: u8) -> Option<Vec<u8>> {
+    match (kind, index) {
+        (DEVICE, 0) => Some(function.device_descriptor()),
+        (CONFIGURATION, 0) => Some(function.configuration()),
+        (STRING, 0) => Some(ENGLISH.to_vec()),
+        (STRING, number) => {
+            let text = function.strings().get(usize::from(number) - 1)?;
+            let units = text.encode_utf16().flat_map(u16::to_le_bytes);
+            let mut bytes = vec![0, STRING];
+            bytes.extend(units);
+            *bytes.first_mut()? = u8::try_from(bytes.len()).ok()?;
+            Some(bytes)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,73 @@
+//! A full-speed USB audio device, class 1.0: a stereo microphone at 48 kHz that hears the ramp of
+//! [`crate::ramp`]. A frame's number follows from the time, so a frame that nobody fetched is missing.
+
+use std::time::Duration;
+
+use myclerk::kernel::vhci::Speed;
+
+use super::Function;
+use crate::ramp;
+
+const FRAMES_IN_PACKET: u8 = 48;
+/// Bytes of a packet, one a millisecond.
+const PACKET: u8 = FRAMES_IN_PACKET * 4;
+
+const DEVICE: &[u8] = &[
+    18, 1, 0x10, 0x01, 0, 0, 0, 64, 0x09, 0x12, 0x01, 0x00, 0x00, 0x01, 1, 2, 3, 1,
+];
+
+const STRINGS: &[&str] = &["Lab", "Ramp microphone", "LABMIC1"];
+
+/// The interfaces; the configuration's own descriptor goes in front.
+const INTERFACES: &[&[u8]] = &[
+    // audio control: microphone 1 goes to USB stream 2
+    &[9, 4, 0, 0, 0, 1, 1, 0, 0],
+    &[9, 0x24, 1, 0x00, 0x01, 30, 0, 1, 1],
+    &[12, 0x24, 2, 1, 0x01, 0x02, 0, 2, 3, 0, 0, 0],
+    &[9, 0x24, 3, 2, 0x01, 0x01, 0, 1, 0],
+    // audio stream: off, and on with PCM of 2 x 16 bits at 48000 Hz
+    &[9, 4, 1, 0, 0, 1, 2, 0, 0],
+    &[9, 4, 1, 1, 1, 1, 2, 0, 0],
+    &[7, 0x24, 1, 2, 1, 0x01, 0x00],
+    &[11, 0x24, 2, 1, 2, 2, 16, 1, 0x80, 0xbb, 0x00],
+    // endpoint 0x81, isochronous, asynchronous, every frame
+    &[9, 5, 0x81, 0x05, PACKET, 0, 1, 0, 0],
+    &[7, 0x25, 1, 0, 0, 0, 0],
+];
+
+pub(crate) struct Microphone;
+
+impl Function for Microphone {
+    fn speed(&self) -> Speed {
+        Speed::Full
+    }
+
+    fn device_descriptor(&self) -> Vec<u8> {
+        DEVICE.to_vec()
+    }
+
+    fn configuration(&self) -> Vec<u8> {
+        let interfaces = INTERFACES.concat();
+        let length = u16::try_from(9 + interfaces.len()).unwrap_or(u16::MAX);
+        let [low, high] = length.to_le_bytes();
+        [&[9, 2, low, high, 2, 1, 0, 0x80, 50][..], &interfaces].concat()
+    }
+
+    fn strings(&self) -> &[&'static str] {
+        STRINGS
+    }
+
+    fn request(&mut self, _setup: [u8; 8], _data: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn packet_interval(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn packet(&mut self, _endpoint: u8, number: u64) -> Vec<u8> {
+        let frames = u64::from(FRAMES_IN_PACKET);
+        let first = number * frames + 1;
+        (first..first + frames).flat_map(ramp::frame).collect()
+    }
+}

@@ -1,0 +1,60 @@
+//! Sound in which every frame is known: frame number N of a run, counted from 1, is N as 32 bits in
+//! little endian, which is one frame of two 16-bit samples. Silence is never a frame of a run.
+
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+/// Bytes of a frame.
+pub(crate) const FRAME: usize = 4;
+/// Bytes before the samples in QEMU's and arecord's WAV files.
+const WAV_HEADER: usize = 44;
+
+/// The frame of that number; numbers wrap after a day.
+pub(crate) fn frame(number: u64) -> [u8; FRAME] {
+    let [a, b, c, d, ..] = number.to_le_bytes();
+    [a, b, c, d]
+}
+
+/// Writes `lead` frames of silence, a run of `frames`, and `tail` frames of silence.
+pub(crate) fn write(file: &Path, lead: usize, frames: u64, tail: usize) -> io::Result<()> {
+    let mut bytes = vec![0; lead * FRAME];
+    bytes.extend((1..=frames).flat_map(frame));
+    bytes.resize(bytes.len() + tail * FRAME, 0);
+    std::fs::write(file, bytes)
+}
+
+/// The one run in a raw or WAV file, between silence.
+///
+/// # Errors
+/// What breaks the run, or that there is none.
+pub(crate) fn find(file: &Path) -> io::Result<RangeInclusive<u32>> {
+    let bytes = std::fs::read(file)?;
+    let samples = if bytes.starts_with(b"RIFF") {
+        bytes.get(WAV_HEADER..).unwrap_or_default()
+    } else {
+        &bytes
+    };
+    let (frames, _half) = samples.as_chunks::<FRAME>();
+    let mut numbers = frames
+        .iter()
+        .map(|frame| u32::from_le_bytes(*frame))
+        .enumerate()
+        .skip_while(|(_, number)| *number == 0);
+    let Some((_, first)) = numbers.next() else {
+        return Err(io::Error::other("nothing but silence"));
+    };
+    let mut last = first;
+    for (_, number) in numbers.by_ref().take_while(|(_, number)| *number != 0) {
+        if number != last.wrapping_add(1) {
+            return Err(io::Error::other(format!("{number} follows {last}")));
+        }
+        last = number;
+    }
+    match numbers.find(|(_, number)| *number != 0) {
+        None => Ok(first..=last),
+        Some((at, number)) => Err(io::Error::other(format!(
+            "silence after {last}, and {number} at frame {at} of the file"
+        ))),
+    }
+}

@@ -1,0 +1,49 @@
+//! What the guest scripts need of this program: they run it as `$VM_TOOLS --tool NAME ARGS`.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::device::{self, Microphone};
+use crate::{ramp, say};
+
+/// The result of the tool that the command line names; `None` when it names tests.
+pub(crate) fn asked_for() -> Option<ExitCode> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [first, words @ ..] = args.as_slice() else {
+        return None;
+    };
+    if first != "--tool" {
+        return None;
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(()) => Some(ExitCode::SUCCESS),
+        Err(error) => {
+            say(&format!("{}: {error}", words.join(" ")));
+            Some(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn run(words: &[&str]) -> io::Result<()> {
+    match words {
+        ["microphone"] => device::plug_in(&mut Microphone),
+        ["write-ramp", file, lead, frames, tail] => ramp::write(
+            Path::new(file),
+            number(lead)?,
+            number(frames)?,
+            number(tail)?,
+        ),
+        ["find-ramp", file] => {
+            let found = ramp::find(Path::new(file))?;
+            say(&format!("{} {}", found.start(), found.end()));
+            Ok(())
+        }
+        _ => Err(io::Error::other("no such tool")),
+    }
+}
+
+fn number<T: std::str::FromStr<Err = std::num::ParseIntError>>(word: &str) -> io::Result<T> {
+    word.parse().map_err(io::Error::other)
+}
