@@ -259,10 +259,7 @@ impl Stream {
                     held.touch();
                 }
                 let interface = claims::target(held, &order);
-                return match self.check_claim(interface) {
-                    Ok(()) => self.submit(outlet, corr, &order),
-                    Err(errno) => self.not_accepted(outlet, corr, errno),
-                };
+                return self.submit(outlet, corr, interface, &order);
             }
             Ok(Work::SubmitIso(order)) if order.is_late(request.arrived.elapsed()) => {
                 if self.starved.is_some() {
@@ -273,31 +270,10 @@ impl Stream {
             Ok(Work::SubmitIso(order)) => {
                 held.touch();
                 let interface = held.interface_of(order.transfer.ep.to_u8());
-                return match self.check_claim(interface) {
-                    Ok(()) => self.submit_iso(outlet, corr, &order),
-                    Err(errno) => self.not_accepted(outlet, corr, errno),
-                };
+                return self.submit_iso(outlet, corr, interface, &order);
             }
             Ok(Work::Done(form)) => outlet.respond(corr, Status::Ok, done(form)),
-            Ok(Work::Job(change, form)) => {
-                // A reset waits for everything in flight, and the device may be past answering.
-                let keys = match change {
-                    Change::Reset => self.outstanding.keys(),
-                    Change::SetConfiguration(_)
-                    | Change::SetInterface { .. }
-                    | Change::ClearHalt(_) => Vec::new(),
-                };
-                self.send_away(move |held| {
-                    discard(held, &keys);
-                    let result = apply(held, change);
-                    Outcome::Changed {
-                        corr,
-                        change,
-                        form,
-                        result,
-                    }
-                });
-            }
+            Ok(Work::Job(change, form)) => self.change(corr, change, form),
             Ok(Work::Detach) => {
                 let keys = self.outstanding.shut_down();
                 self.send_away(move |held| {
@@ -308,6 +284,27 @@ impl Stream {
             Err(refused) => outlet.respond(corr, refused.status, refused.payload()),
         }
         Ok(())
+    }
+
+    /// Makes a change of the device.
+    fn change(&mut self, corr: u32, change: Change, form: Form) {
+        // A reset waits for everything in flight, and the device may be past answering.
+        let keys = match change {
+            Change::Reset => self.outstanding.keys(),
+            Change::SetConfiguration(_) | Change::SetInterface { .. } | Change::ClearHalt(_) => {
+                Vec::new()
+            }
+        };
+        self.send_away(move |held| {
+            discard(held, &keys);
+            let result = apply(held, change);
+            Outcome::Changed {
+                corr,
+                change,
+                form,
+                result,
+            }
+        });
     }
 
     /// Lends the device to a thread that may wait.
@@ -402,7 +399,7 @@ impl Stream {
             warn!("a USB transfer finished that nobody asked for");
             return;
         };
-        if suspicious && self.claims.is_suspect(&pending, &completion) {
+        if suspicious && Claims::is_suspect(&pending, &completion) {
             self.claims.suspect(pending, completion);
         } else {
             self.answer(outlet, &pending, completion);

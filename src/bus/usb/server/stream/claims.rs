@@ -32,7 +32,7 @@ pub(super) struct Claims {
 
 impl Claims {
     /// Whether a transfer ended because somebody else took the device.
-    pub(super) fn is_suspect(&self, pending: &Pending, completion: &Completion) -> bool {
+    pub(super) const fn is_suspect(pending: &Pending, completion: &Completion) -> bool {
         matches!(completion.status, UNLINKED | SHUT_DOWN) && !pending.is_ended()
     }
 
