@@ -101,6 +101,43 @@ fn a_device_that_another_program_keeps_is_asked_for_once_in_a_request() {
 }
 
 #[test]
+fn an_endpoint_that_is_not_there_is_looked_for_once_more_in_each_request() {
+    local(async {
+        let mut bench = Bench::attach().await;
+        for _ in 0..9 {
+            bench.device.refuse_submission(0, Errno::ENOENT);
+        }
+        // Two tries for each request.
+        for _ in 0..4 {
+            let read = bench.bulk(0x82, 1, &[]);
+            assert_ne!(bench.answer(read).await.status, Status::Ok);
+        }
+        let read = bench.bulk(0x82, 1, &[]);
+        assert_eq!(bench.transfer(read).await, (0, 1, vec![0]));
+        bench.detach().await;
+        bench.end().await;
+    });
+}
+
+#[test]
+fn an_idle_device_may_be_reset_again_and_again() {
+    local(async {
+        let mut bench = Bench::attach().await;
+        let waiting = bench.interrupt(0x83, 8, 0, &[]);
+        bench.until(|bench| bench.device.in_flight() == 1).await;
+        bench.device.reset_by_other();
+        assert_eq!(bench.transfer(waiting).await.0, BROKEN);
+        bench.until(|bench| bench.device.claimed() == [0, 1]).await;
+        bench.device.reset_by_other();
+        bench.device.reset_by_other();
+        let read = bench.bulk(0x82, 1, &[]);
+        assert_eq!(bench.transfer(read).await, (0, 1, vec![0]));
+        bench.detach().await;
+        bench.end().await;
+    });
+}
+
+#[test]
 fn resets_under_load_lose_no_answer() {
     local(async {
         let mut bench = Bench::attach().await;

@@ -24,8 +24,8 @@ const BROKEN: i32 = -71;
 pub(super) struct Claims {
     /// They are not, or may not be: to be taken again.
     lost: bool,
-    /// They were taken again, and nothing was submitted since.
-    fresh: bool,
+    /// The request for which they were taken again last: that is done once for each.
+    tried: Option<u32>,
     /// Transfers that ended as if the device were lost, in order; whether it is, reaping tells.
     suspects: Vec<(Pending, Completion)>,
 }
@@ -65,25 +65,19 @@ impl Stream {
     /// # Errors
     /// `EBUSY` when it must be taken again first, `EACCES` when that was of no use, `ENODEV` when
     /// the device is gone.
-    pub(super) fn check_claim(&mut self, interface: Option<u8>) -> Result<(), Errno> {
+    pub(super) fn check_claim(&mut self, corr: u32, interface: Option<u8>) -> Result<(), Errno> {
         let claimed = interface.map_or(Ok(()), |interface| self.device.claim(interface));
         match claimed {
-            Ok(()) => {
-                self.claims.fresh = false;
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(Errno::ENODEV) => Err(Errno::ENODEV),
-            Err(_) if self.claims.fresh => Err(Errno::EACCES),
-            Err(_) => {
-                self.claims.lost = true;
-                Err(Errno::EBUSY)
-            }
+            Err(_) if self.try_again(corr) => Err(Errno::EBUSY),
+            Err(_) => Err(Errno::EACCES),
         }
     }
 
-    /// An endpoint was not there although it should be: its setting may be lost as well.
-    pub(super) const fn miss_setting(&mut self) -> bool {
-        if self.claims.fresh {
+    /// Has the interfaces taken again for a request, unless they were for this one.
+    pub(super) fn try_again(&mut self, corr: u32) -> bool {
+        if self.claims.tried.replace(corr) == Some(corr) {
             return false;
         }
         self.claims.lost = true;
@@ -94,7 +88,6 @@ impl Stream {
     pub(super) fn recover_claims(&mut self) {
         if self.claims.lost && matches!(self.hold, Hold::Here(_)) {
             self.claims.lost = false;
-            self.claims.fresh = true;
             warn!(
                 "somebody else has reset or taken the USB device; its interfaces are taken again"
             );

@@ -21,7 +21,7 @@ impl Stream {
         interface: Option<u8>,
         order: &Order<'_>,
     ) -> Result<(), Errno> {
-        if let Err(errno) = self.check_claim(interface) {
+        if let Err(errno) = self.check_claim(corr, interface) {
             return self.not_accepted(outlet, corr, errno);
         }
         let mut buffer = self.spare.take();
@@ -61,7 +61,7 @@ impl Stream {
         interface: Option<u8>,
         order: &IsoOrder<'_>,
     ) -> Result<(), Errno> {
-        if let Err(errno) = self.check_claim(interface) {
+        if let Err(errno) = self.check_claim(corr, interface) {
             return self.not_accepted(outlet, corr, errno);
         }
         let device = &*self.device;
@@ -92,7 +92,8 @@ impl Stream {
     ) -> Result<(), Errno> {
         let refused = match errno {
             Errno::ENODEV | Errno::EBUSY => return Err(errno),
-            Errno::ENOENT if self.miss_setting() => return Err(Errno::EBUSY),
+            // Its setting may be lost.
+            Errno::ENOENT if self.try_again(corr) => return Err(Errno::EBUSY),
             Errno::ENOMEM if self.starved.is_none_or(|since| since.elapsed() < STARVED.1) => {
                 return Err(errno);
             }
