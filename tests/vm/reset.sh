@@ -83,6 +83,8 @@ case_on_hub() {
     bridge_up
     share $STICK_ID
     attach_with_disk
+    # The owner's disk driver loses the device again while it looks at it.
+    allow_kernel 'I/O error|hostbyte|Sense|Synchronize Cache|Read Capacity|Asking for cache'
     # shellcheck disable=SC2086
     for round in 1 2 3; do
         reset_of "$(owned_usb $STICK)"
