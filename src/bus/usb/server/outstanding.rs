@@ -64,6 +64,11 @@ impl Outstanding {
         self.by_corr.contains_key(&corr) || self.iso.contains(corr)
     }
 
+    /// Whether the hardware has nothing.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.pending.is_empty() && self.iso.keys().next().is_none()
+    }
+
     /// A key that was never used before.
     pub(super) const fn next_key(&mut self) -> u64 {
         self.next += 1;

@@ -158,10 +158,12 @@ impl Stream {
                 Hold::Here(_) | Hold::Lost => pending().await,
             }
         };
+        // What ended comes before what is to begin: it tells when the device is no longer ours.
         tokio::select! {
-            message = inbound.recv() => Wake::Inbound(message),
+            biased;
             () = poll_fn(|context| device.poll_completed(context)), if at_hand => Wake::Completed,
             returned = returned => Wake::Returned(returned),
+            message = inbound.recv() => Wake::Inbound(message),
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                 Wake::Deadline
             }
@@ -279,25 +281,7 @@ impl Stream {
                 };
             }
             Ok(Work::Done(form)) => outlet.respond(corr, Status::Ok, done(form)),
-            Ok(Work::Job(change, form)) => {
-                // A reset waits for everything in flight, and the device may be past answering.
-                let keys = match change {
-                    Change::Reset => self.outstanding.keys(),
-                    Change::SetConfiguration(_)
-                    | Change::SetInterface { .. }
-                    | Change::ClearHalt(_) => Vec::new(),
-                };
-                self.send_away(move |held| {
-                    discard(held, &keys);
-                    let result = apply(held, change);
-                    Outcome::Changed {
-                        corr,
-                        change,
-                        form,
-                        result,
-                    }
-                });
-            }
+            Ok(Work::Job(change, form)) => self.change(corr, change, form),
             Ok(Work::Detach) => {
                 let keys = self.outstanding.shut_down();
                 self.send_away(move |held| {
@@ -308,6 +292,27 @@ impl Stream {
             Err(refused) => outlet.respond(corr, refused.status, refused.payload()),
         }
         Ok(())
+    }
+
+    /// Has a change of the device made.
+    fn change(&mut self, corr: u32, change: Change, form: Form) {
+        // A reset waits for everything in flight, and the device may be past answering.
+        let keys = match change {
+            Change::Reset => self.outstanding.keys(),
+            Change::SetConfiguration(_) | Change::SetInterface { .. } | Change::ClearHalt(_) => {
+                Vec::new()
+            }
+        };
+        self.send_away(move |held| {
+            discard(held, &keys);
+            let result = apply(held, change);
+            Outcome::Changed {
+                corr,
+                change,
+                form,
+                result,
+            }
+        });
     }
 
     /// Lends the device to a thread that may wait.
@@ -402,7 +407,7 @@ impl Stream {
             warn!("a USB transfer finished that nobody asked for");
             return;
         };
-        if suspicious && self.claims.is_suspect(&pending, &completion) {
+        if suspicious && Claims::is_suspect(&pending, &completion) {
             self.claims.suspect(pending, completion);
         } else {
             self.answer(outlet, &pending, completion);

@@ -4,7 +4,7 @@
 //! `usb_reset_device()`: usbfs has no `pre_reset`, so it is unbound, and whatever driver fits is
 //! bound afterwards). What is in flight ends as unlinked or shut down. Whoever goes on as if nothing
 //! had happened makes usbfs complain of an interface that was not claimed before use, so claims are
-//! checked before every submission, which costs one short system call, and taken again once.
+//! checked before something is submitted to a quiet device, and taken again once.
 
 use nix::errno::Errno;
 use tracing::warn;
@@ -32,8 +32,13 @@ pub(super) struct Claims {
 
 impl Claims {
     /// Whether a transfer ended because somebody else took the device.
-    pub(super) fn is_suspect(&self, pending: &Pending, completion: &Completion) -> bool {
+    pub(super) fn is_suspect(pending: &Pending, completion: &Completion) -> bool {
         matches!(completion.status, UNLINKED | SHUT_DOWN) && !pending.is_ended()
+    }
+
+    /// A transfer was accepted: they are ours.
+    pub(super) const fn proven(&mut self) {
+        self.fresh = false;
     }
 
     /// The interfaces were taken again: what ended before that says nothing any more.
@@ -60,34 +65,26 @@ impl Stream {
         }
     }
 
-    /// Checks that the interface is ours before something is submitted to it.
+    /// Checks that the interface is ours before something is submitted to it. Whatever is in flight
+    /// tells of a loss by itself, so only a quiet device is asked.
     ///
     /// # Errors
-    /// `EBUSY` when it must be taken again first, `EACCES` when that was of no use, `ENODEV` when
-    /// the device is gone.
-    pub(super) fn check_claim(&mut self, interface: Option<u8>) -> Result<(), Errno> {
-        let claimed = interface.map_or(Ok(()), |interface| self.device.claim(interface));
-        match claimed {
-            Ok(()) => {
-                self.claims.fresh = false;
-                Ok(())
-            }
+    /// `EBUSY` when it is not ours, `ENODEV` when the device is gone.
+    pub(super) fn check_claim(&self, interface: Option<u8>) -> Result<(), Errno> {
+        let Some(interface) = interface.filter(|_| self.outstanding.is_quiet()) else {
+            return Ok(());
+        };
+        match self.device.claim(interface) {
             Err(Errno::ENODEV) => Err(Errno::ENODEV),
-            Err(_) if self.claims.fresh => Err(Errno::EACCES),
-            Err(_) => {
-                self.claims.lost = true;
-                Err(Errno::EBUSY)
-            }
+            claimed => claimed.map_err(|_| Errno::EBUSY),
         }
     }
 
-    /// An endpoint was not there although it should be: its setting may be lost as well.
-    pub(super) const fn miss_setting(&mut self) -> bool {
-        if self.claims.fresh {
-            return false;
-        }
-        self.claims.lost = true;
-        true
+    /// Something of ours is not there although it should be. False when the interfaces were taken
+    /// again and that was of no use.
+    pub(super) const fn miss_claim(&mut self) -> bool {
+        self.claims.lost = !self.claims.fresh;
+        self.claims.lost
     }
 
     /// Takes the interfaces again when they were lost.

@@ -41,6 +41,7 @@ impl Stream {
         };
         match self.device.submit(transfer) {
             Ok(()) => {
+                self.claims.proven();
                 let timeout = Duration::from_millis(order.timeout_ms.into());
                 let deadline = (order.timeout_ms != 0).then(|| Instant::now() + timeout);
                 self.outstanding.insert(key, corr, order.form, deadline);
@@ -59,7 +60,10 @@ impl Stream {
         let device = &*self.device;
         let all = &mut self.outstanding;
         match all.submit_iso(device, &mut self.spare, corr, order) {
-            Submitted::Whole => Ok(()),
+            Submitted::Whole => {
+                self.claims.proven();
+                Ok(())
+            }
             Submitted::Partly(keys, errno) => {
                 debug!(%errno, "only a part of an isochronous transfer was accepted");
                 if errno == Errno::ENOMEM {
@@ -83,8 +87,8 @@ impl Stream {
         errno: Errno,
     ) -> Result<(), Errno> {
         let refused = match errno {
-            Errno::ENODEV | Errno::EBUSY => return Err(errno),
-            Errno::ENOENT if self.miss_setting() => return Err(Errno::EBUSY),
+            Errno::ENODEV => return Err(errno),
+            Errno::EBUSY | Errno::ENOENT if self.miss_claim() => return Err(Errno::EBUSY),
             Errno::ENOMEM if self.starved.is_none_or(|since| since.elapsed() < STARVED.1) => {
                 return Err(errno);
             }
@@ -92,9 +96,7 @@ impl Stream {
                 self.tell_memory();
                 Refused::no_memory()
             }
-            Errno::EACCES => {
-                Refused::io("another program of the owner has taken the device", errno)
-            }
+            Errno::EBUSY => Refused::io("another program of the owner has taken the device", errno),
             errno => Refused::io("the transfer was not accepted", errno),
         };
         outlet.respond(corr, refused.status, refused.payload());
