@@ -110,6 +110,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         lifecycle(),
         kill(),
         unplug(),
+        resets(),
         refusal(),
         classes(),
         identity(),
@@ -223,6 +224,22 @@ fn unplug() -> Boot {
         ],
         ..Boot::default()
     }
+}
+
+fn resets() -> Boot {
+    bridge(
+        "reset",
+        "reset.sh",
+        vec![
+            pass(
+                "reset::a_reset_on_the_laptop_resets_the_owners_device",
+                "on_laptop",
+            ),
+            pass("reset::a_disk_is_read_right_during_resets", "under_load"),
+            pass("reset::a_reset_at_the_owner_is_lived_through", "on_hub"),
+            pass("reset::a_device_moves_before_its_hub_is_worn_out", "moves"),
+        ],
+    )
 }
 
 fn refusal() -> Boot {
