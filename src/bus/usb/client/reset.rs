@@ -35,14 +35,13 @@ impl Pump {
             return Ok(());
         }
         let error = ErrorMap::decode(&payload).ok();
-        match error.as_ref().map(|error| error.sub.as_ref()) {
-            Some(sub::DEVICE_GONE) => Err(Ended::DeviceGone),
-            Some(_) | None => {
-                let reason = error.and_then(|error| error.msg).unwrap_or_default();
-                tracing::warn!(port = %self.port(), %status, reason, "the server did not reset the device");
-                Ok(())
-            }
+        let sub_code = error.as_ref().map(|error| error.sub.as_ref());
+        if sub_code == Some(sub::DEVICE_GONE) {
+            return Err(Ended::DeviceGone);
         }
+        let reason = error.and_then(|error| error.msg).unwrap_or_default();
+        tracing::warn!(port = %self.port(), %status, reason, "the server did not reset the device");
+        Ok(())
     }
 
     /// One request without parameters, and its answer.
