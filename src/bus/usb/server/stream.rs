@@ -351,6 +351,7 @@ impl Stream {
                 self.tell_memory();
                 Refused::no_memory()
             }
+            Errno::ENOSPC => Refused::io("the owner's USB bus has no bandwidth left for it", errno),
             errno => Refused::io("the transfer was not accepted", errno),
         };
         outlet.respond(corr, refused.status, refused.payload());
