@@ -97,6 +97,7 @@ impl Stream {
                 Refused::no_memory()
             }
             Errno::EBUSY => Refused::io("another program of the owner has taken the device", errno),
+            Errno::ENOSPC => Refused::io("the owner's USB bus has no bandwidth left for it", errno),
             errno => Refused::io("the transfer was not accepted", errno),
         };
         outlet.respond(corr, refused.status, refused.payload());
