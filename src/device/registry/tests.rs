@@ -224,7 +224,7 @@ fn a_device_at_the_other_port_of_a_socket_is_found_unless_somebody_is_nearer() {
         let registry = registry(scan);
         registry.find(&id("usb@1-4")).unwrap().found.id.clone()
     };
-    assert_eq!(find(&[fast.clone()]), id("usb:2"));
+    assert_eq!(find(std::slice::from_ref(&fast)), id("usb:2"));
     assert_eq!(find(&[fast, slow]), id("usb:1"));
 }
 

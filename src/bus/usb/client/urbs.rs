@@ -175,6 +175,11 @@ impl Urbs {
         self.send_waiting(now)
     }
 
+    /// True when the kernel waits for nothing.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.live.is_empty()
+    }
+
     /// True when the server owes nothing.
     pub(super) fn is_idle(&self) -> bool {
         self.requests.is_empty()
