@@ -125,7 +125,7 @@ fn a_transfer_that_the_path_held_up_for_too_long_is_never_sent() {
             status: -libc::EXDEV,
         });
         let mut body = b"aaaabbbb".to_vec();
-        for packet in packets {
+        for packet in &packets {
             packet.write(&mut body);
         }
         kernel.send(samples, &body).await;
