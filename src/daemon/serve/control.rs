@@ -63,13 +63,15 @@ impl ControlHandler for Server {
             )),
             Request::Revoke { node } => Ok(Reply::Revoked(self.revoke(&node)?)),
             Request::Attach { .. } | Request::Detach { .. } | Request::Reset { .. } => {
-                Err(ControlError::usage(
-                    "this is the server half; devices are attached on the machine that uses them",
-                )
-                .mend("myclerk client"))
+                Err(wrong_half())
             }
         }
     }
+}
+
+fn wrong_half() -> ControlError {
+    let message = "this is the server half; devices are attached on the machine that uses them";
+    ControlError::usage(message).mend("myclerk client")
 }
 
 impl Server {

@@ -261,10 +261,7 @@ impl Stream {
                     held.touch();
                 }
                 let interface = claims::target(held, &order);
-                return match self.check_claim(interface) {
-                    Ok(()) => self.submit(outlet, corr, &order),
-                    Err(errno) => self.not_accepted(outlet, corr, errno),
-                };
+                return self.submit(outlet, corr, interface, &order);
             }
             Ok(Work::SubmitIso(order)) if order.is_late(request.arrived.elapsed()) => {
                 if self.starved.is_some() {
@@ -275,10 +272,7 @@ impl Stream {
             Ok(Work::SubmitIso(order)) => {
                 held.touch();
                 let interface = held.interface_of(order.transfer.ep.to_u8());
-                return match self.check_claim(interface) {
-                    Ok(()) => self.submit_iso(outlet, corr, &order),
-                    Err(errno) => self.not_accepted(outlet, corr, errno),
-                };
+                return self.submit_iso(outlet, corr, interface, &order);
             }
             Ok(Work::Done(form)) => outlet.respond(corr, Status::Ok, done(form)),
             Ok(Work::Job(change, form)) => self.change(corr, change, form),

@@ -18,8 +18,12 @@ impl Stream {
         &mut self,
         outlet: &dyn Outlet,
         corr: u32,
+        interface: Option<u8>,
         order: &Order<'_>,
     ) -> Result<(), Errno> {
+        if let Err(errno) = self.check_claim(interface) {
+            return self.not_accepted(outlet, corr, errno);
+        }
         let mut buffer = self.spare.take();
         buffer.extend_from_slice(
             order
@@ -55,8 +59,12 @@ impl Stream {
         &mut self,
         outlet: &dyn Outlet,
         corr: u32,
+        interface: Option<u8>,
         order: &IsoOrder<'_>,
     ) -> Result<(), Errno> {
+        if let Err(errno) = self.check_claim(interface) {
+            return self.not_accepted(outlet, corr, errno);
+        }
         let device = &*self.device;
         let all = &mut self.outstanding;
         match all.submit_iso(device, &mut self.spare, corr, order) {
