@@ -2,8 +2,8 @@
 //! local ones.
 //!
 //! One [`Client`] is shared by everything on the daemon's thread: the connections ([`hub`]), the
-//! family's news ([`family`]), the attached devices ([`attach`]) and what the person at this
-//! machine asks ([`control`]).
+//! family's news ([`family`]), the attached devices ([`attach`], [`reset`]) and what the person at
+//! this machine asks ([`control`]).
 
 mod attach;
 mod control;
@@ -11,6 +11,8 @@ mod family;
 mod files;
 mod follow;
 mod hub;
+mod ports;
+mod reset;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -238,10 +238,10 @@ fn a_refused_transfer_keeps_the_stream_of_messages_in_step() {
         kernel.iso(2, true, &[], &[(0, 4)]).await;
         let (corr, ..) = server.iso().await;
         server.respond(corr, Status::BadRequest, vec![]);
-        kernel.expect(2, -libc::EPROTO, &[]).await;
+        kernel.expect(2, -libc::ESHUTDOWN, &[]).await;
         assert_eq!(
             kernel.descriptors(1, 4).await,
-            [packet(0, 4, 0, -libc::EPROTO)]
+            [packet(0, 4, 0, -libc::ESHUTDOWN)]
         );
         kernel.iso(3, true, &[], &[(0, 4)]).await;
         let (corr, ..) = server.iso().await;

@@ -10,6 +10,7 @@ mod late;
 mod machine;
 mod moving;
 mod pair;
+mod resets;
 mod rig;
 #[path = "../session_support/mod.rs"]
 mod session_support;

@@ -76,6 +76,10 @@ impl UsbDevice for Liar {
         Err(Errno::ENOENT)
     }
 
+    fn claim(&self, _: u8) -> Result<(), Errno> {
+        Ok(())
+    }
+
     fn reap(&self) -> Result<Option<Completion>, Errno> {
         self.fake.reap()
     }
@@ -112,6 +116,10 @@ impl UsbPort for Liar {
 
     fn discard(&self, key: u64) -> Result<(), Errno> {
         UsbPort::discard(&self.fake, key)
+    }
+
+    fn claim(&self, _: u8) -> Result<(), Errno> {
+        Ok(())
     }
 
     fn disconnect_claim(&self, interface: u8) -> Result<(), Errno> {

@@ -23,7 +23,6 @@ SHARED_FILES=$LAB_REPO/docs
 
 prepare() {
     modprobe vhci-hcd
-    modprobe usbmon
     configfs_up 1
     make_namespaces
 }
@@ -210,21 +209,20 @@ case_key() {
     # shellcheck disable=SC2086
     node=$(remote_node $KEY hidraw)
     must_come 20 "the key" grep -q ready "$CASE_DIR/key.log"
-    watch_bus hubbus $(by_serial /dummy_hcd LABU2F1)
-    watch_bus clibus /sys/bus/usb/devices/usb3
     fido2-token -L >"$CASE_DIR/tokens.log"
     must "the key in the list" grep -q "^$node: vendor=0x1050, product=0x0120" "$CASE_DIR/tokens.log"
-    FIDO_DEBUG=1 timeout 20 fido2-token -I "$node" || { tail -n +50 "$CASE_DIR/hubbus.log"; echo ====; tail -n +50 "$CASE_DIR/clibus.log"; fail "hung"; }
+    must "the key's version" timeout 20 fido2-token -I "$node"
     printf '%s\n' "$(head -c 32 /dev/urandom | base64)" lab.example user "$(echo user | base64)" \
         >"$CASE_DIR/registration"
-    must "a registration" fido2-cred -M -u -i "$CASE_DIR/registration" -o "$CASE_DIR/registered" "$node"
+    must "a registration" timeout 40 fido2-cred -M -u -i "$CASE_DIR/registration" -o "$CASE_DIR/registered" "$node"
     must "the attestation" fido2-cred -V -i "$CASE_DIR/registered" -o "$CASE_DIR/credential"
     sed 1d "$CASE_DIR/credential" >"$CASE_DIR/public.pem"
     printf '%s\n' "$(head -c 32 /dev/urandom | base64)" lab.example \
         "$(head -n 1 "$CASE_DIR/credential")" >"$CASE_DIR/challenge"
-    must "an authentication" fido2-assert -G -u -p -i "$CASE_DIR/challenge" -o "$CASE_DIR/assertion" "$node"
+    must "an authentication" timeout 40 fido2-assert -G -u -p -i "$CASE_DIR/challenge" -o "$CASE_DIR/assertion" "$node"
     must "the signature" fido2-assert -V -p -i "$CASE_DIR/assertion" "$CASE_DIR/public.pem" es256
-    laptop detach "hub/$KEY_ID"
+    # shellcheck disable=SC2086
+    give_back $KEY_ID $KEY
 }
 
 run_cases "$@"

@@ -110,6 +110,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         lifecycle(),
         kill(),
         unplug(),
+        resets(),
         refusal(),
         classes(),
         identity(),
@@ -223,6 +224,22 @@ fn unplug() -> Boot {
         ],
         ..Boot::default()
     }
+}
+
+fn resets() -> Boot {
+    bridge(
+        "reset",
+        "reset.sh",
+        vec![
+            pass(
+                "reset::a_reset_on_the_laptop_resets_the_owners_device",
+                "on_laptop",
+            ),
+            pass("reset::a_disk_is_read_right_during_resets", "under_load"),
+            pass("reset::a_reset_at_the_owner_is_lived_through", "on_hub"),
+            pass("reset::a_device_moves_before_its_hub_is_worn_out", "moves"),
+        ],
+    )
 }
 
 fn refusal() -> Boot {
@@ -345,14 +362,20 @@ fn audio() -> Boot {
             "LAB_SCRATCH={dir}",
         ],
         cases: vec![
-            pass("lab::a_missing_frame_of_sound_is_found", "a_missing_frame"),
-            pass("lab::a_speaker_gets_what_is_played", "played_locally"),
-            pass("lab::a_microphone_is_recorded_whole", "recorded_locally"),
+            pass(
+                "lab::a_missing_frame_of_a_stream_is_found",
+                "a_missing_frame",
+            ),
+            pass(
+                "lab::streams_arrive_whole_without_the_bridge",
+                "streams_without_the_bridge",
+            ),
             pass(
                 "usb_audio::what_is_played_arrives_sample_by_sample",
                 "played",
             ),
-            pass("usb_audio::a_minute_is_recorded_without_a_gap", "recorded"),
+            pass("usb_audio::a_recording_has_no_gap", "recorded"),
+            pass("usb_video::a_minute_of_pictures_has_no_gap", "filmed"),
         ],
         ..Boot::default()
     }

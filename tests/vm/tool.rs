@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::device::{self, Microphone};
+use crate::device::{self, Camera, Microphone};
 use crate::{ramp, say};
 
 /// The result of the tool that the command line names; `None` when it names tests.
@@ -28,6 +28,7 @@ pub(crate) fn asked_for() -> Option<ExitCode> {
 
 fn run(words: &[&str]) -> io::Result<()> {
     match words {
+        ["camera"] => device::plug_in(&mut Camera),
         ["microphone"] => device::plug_in(&mut Microphone),
         ["write-ramp", file, lead, frames, tail] => ramp::write(
             Path::new(file),

@@ -4,11 +4,13 @@ CTAPHID (FIDO CTAP 2.1, 11.2) with U2F messages only (FIDO U2F raw message forma
 always present. The P-256 keys and signatures are openssl's, in DIRECTORY.
 """
 
+import errno
 import hashlib
 import os
 import struct
 import subprocess
 import sys
+import time
 
 REPORT = 64
 PING, MSG, INIT, FAULT = 0x81, 0x83, 0x86, 0xBF
@@ -96,14 +98,25 @@ def openssl(*arguments, data=b""):
 
 def receive(line):
     """One message: a first report, then as many as its length needs."""
-    report = os.read(line, REPORT)
+    report = read(line)
     while not report[4] & 0x80:
-        report = os.read(line, REPORT)
+        report = read(line)
     channel, command, length = report[:4], report[4], struct.unpack(">H", report[5:7])[0]
     payload = report[7:]
     while len(payload) < length:
-        payload += os.read(line, REPORT)[5:]
+        payload += read(line)[5:]
     return channel, command, payload[:length]
+
+
+def read(line):
+    """The next report; a reset of the device ends a read, and the device is configured again."""
+    while True:
+        try:
+            return os.read(line, REPORT)
+        except OSError as error:
+            if error.errno != errno.ESHUTDOWN:
+                raise
+            time.sleep(0.02)
 
 
 def send(line, channel, command, payload):

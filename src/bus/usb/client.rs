@@ -2,7 +2,7 @@
 //!
 //! [`socket`] reads and writes the kernel's messages, [`urbs`] decides, [`pump`] joins both with the
 //! session and ends the attachment in order, [`reattach`] moves it to another port before the
-//! kernel's sequence numbers are used up.
+//! kernel's sequence numbers are used up, and [`reset`] tells the server of resets.
 
 mod answer;
 mod endpoints;
@@ -11,6 +11,7 @@ mod plug;
 mod pump;
 mod reattach;
 mod request;
+mod reset;
 mod seqnum;
 mod socket;
 mod urbs;
@@ -150,6 +151,27 @@ impl Handle {
     pub fn detach(&self) {
         self.0.stop.notify_one();
     }
+
+    /// Says that this machine is about to reset the port, so that the server's device is reset as
+    /// soon as the kernel looks at it, even if it does not answer any more. Until the notice is
+    /// dropped.
+    pub fn announce_reset(&self) -> ResetNotice {
+        let announced = &self.0.announced;
+        announced.set(announced.get() + 1);
+        ResetNotice(Rc::clone(&self.0))
+    }
+}
+
+/// A reset of the port that is under way.
+#[derive(Debug)]
+#[must_use]
+pub struct ResetNotice(Rc<Shared>);
+
+impl Drop for ResetNotice {
+    fn drop(&mut self) {
+        let announced = &self.0.announced;
+        announced.set(announced.get().saturating_sub(1));
+    }
 }
 
 /// What an attachment's task and its handles share.
@@ -157,6 +179,14 @@ impl Handle {
 struct Shared {
     port: Cell<PortId>,
     stop: Notify,
+    /// How many are resetting the port.
+    announced: Cell<usize>,
+}
+
+impl Shared {
+    const fn is_reset_announced(&self) -> bool {
+        self.announced.get() > 0
+    }
 }
 
 /// What is to be known of a device to plug it in.
@@ -236,6 +266,7 @@ fn start(
     let shared = Rc::new(Shared {
         port: Cell::new(port),
         stop: Notify::new(),
+        announced: Cell::new(0),
     });
     let (done, ended) = oneshot::channel();
     let plug = Plug::new(socket, &device.endpoints);

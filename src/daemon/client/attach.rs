@@ -23,7 +23,7 @@ use crate::device::name::{self, Candidate, NameError};
 use crate::device::op::{Brief, DeviceRequest, Info, ListRequest, ListResponse};
 use crate::device::registry::State;
 use crate::kernel::clock;
-use crate::kernel::vhci::{PortId, Vhci, VhciError};
+use crate::kernel::vhci::{PortId, Vhci};
 use crate::wire::msgpack;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
@@ -57,6 +57,11 @@ impl Attached {
     /// The port it is on now.
     pub(super) fn port(&self) -> PortId {
         self.handle.port()
+    }
+
+    /// Steers the attachment.
+    pub(super) const fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Starts giving it back.
@@ -101,7 +106,7 @@ impl Attached {
 }
 
 /// Where sysfs has the device on a port, once the kernel has enumerated it.
-fn sysfs(vhci: &Vhci, port: PortId) -> Option<PathBuf> {
+pub(super) fn sysfs(vhci: &Vhci, port: PortId) -> Option<PathBuf> {
     let ports = vhci.ports().ok()?;
     let port = ports.into_iter().find(|candidate| candidate.id == port)?;
     let device = Path::new(USB_DEVICES).join(port.local_bus_id);
@@ -124,7 +129,7 @@ impl Client {
         }
         if target.listed {
             // Without vhci-hcd the owner need not let its drivers go for nothing.
-            self.vhci.ports().map_err(|error| vhci_error(&error))?;
+            self.vhci.ports().map_err(|error| self.no_port(&error))?;
         }
         self.end_waiting(&node.id, target.name());
         asker.step(format!("asking {} for {}", node.name, target.name()));
@@ -142,6 +147,28 @@ impl Client {
         Ok(attached.info(&self.vhci))
     }
 
+    fn not_attached(&self, error: &AttachError, device: &str) -> ControlError {
+        match error {
+            AttachError::Vhci(error) => self.no_port(error),
+            AttachError::Streams => {
+                ControlError::refused(format!("no driver on this machine can use {device}"))
+                    .because(error.to_string())
+            }
+            AttachError::Socket(cause) => {
+                let error = ControlError::failed(error.to_string()).because(cause.to_string());
+                match cause.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EMFILE) => {
+                        error.mend("raise its limit of open files: LimitNOFILE= of its service")
+                    }
+                    Some(_) | None => error,
+                }
+            }
+            AttachError::Speed(_) | AttachError::Descriptors(_) => {
+                ControlError::failed(error.to_string())
+            }
+        }
+    }
+
     /// Makes a device local and looks after it from then on.
     pub(super) async fn take(
         self: &Rc<Self>,
@@ -156,7 +183,7 @@ impl Client {
             Ok(attachment) => attachment,
             Err(error) => {
                 outlet.reset(Status::Ok);
-                return Err(attach_error(&error, target.name()));
+                return Err(self.not_attached(&error, target.name()));
             }
         };
         let attached = Rc::new(Attached {
@@ -459,35 +486,4 @@ fn call_error(error: &CallError, node: &NodeName, thing: &str) -> ControlError {
             ControlError::failed(format!("{name} could not be asked")).because(error.to_string())
         }
     }
-}
-
-fn attach_error(error: &AttachError, device: &str) -> ControlError {
-    match error {
-        AttachError::Vhci(error) => vhci_error(error),
-        AttachError::Streams => {
-            ControlError::refused(format!("no driver on this machine can use {device}"))
-                .because(error.to_string())
-        }
-        AttachError::Socket(cause) => {
-            let error = ControlError::failed(error.to_string()).because(cause.to_string());
-            match cause.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EMFILE) => {
-                    error.mend("raise its limit of open files: LimitNOFILE= of its service")
-                }
-                Some(_) | None => error,
-            }
-        }
-        AttachError::Speed(_) | AttachError::Descriptors(_) => {
-            ControlError::failed(error.to_string())
-        }
-    }
-}
-
-fn vhci_error(error: &VhciError) -> ControlError {
-    let message = error.to_string();
-    match std::error::Error::source(error) {
-        Some(source) => ControlError::failed(message).because(source.to_string()),
-        None => ControlError::failed(message),
-    }
-    .mend("myclerk doctor")
 }

@@ -33,6 +33,7 @@ impl ControlHandler for Rc<Client> {
                 Ok(Reply::Attached(self.attach(&hub, &device, asker).await?))
             }
             Request::Detach { target } => Ok(Reply::Detached(self.detach(&target).await?)),
+            Request::Reset { target } => Ok(Reply::Reset(self.reset(&target).await?)),
             Request::Export { .. }
             | Request::Unexport { .. }
             | Request::AclGrant { .. }
@@ -174,6 +175,21 @@ impl Client {
         attached
             .chain(waiting.iter().cloned().map(Held::Waiting))
             .collect()
+    }
+
+    /// What is attached of that.
+    pub(super) fn attached_targets(
+        &self,
+        target: &DetachTarget,
+    ) -> Result<Vec<Rc<Attached>>, ControlError> {
+        let of_held = |held| match held {
+            Held::Attached(attached) => Ok(attached),
+            Held::Waiting(waiting) => {
+                let message = format!("{} has gone away", waiting.was.device);
+                Err(ControlError::failed(message).mend("myclerk status"))
+            }
+        };
+        self.targets(target)?.into_iter().map(of_held).collect()
     }
 
     fn targets(&self, target: &DetachTarget) -> Result<Vec<Held>, ControlError> {

@@ -68,10 +68,12 @@ impl ControlHandler for Server {
                 self.known(|known| admin::members(&self.state, known))?,
             )),
             Request::Revoke { node } => Ok(Reply::Revoked(self.revoke(&node)?)),
-            Request::Attach { .. } | Request::Detach { .. } => Err(ControlError::usage(
-                "this is the server half; devices are attached on the machine that uses them",
-            )
-            .mend("myclerk client")),
+            Request::Attach { .. } | Request::Detach { .. } | Request::Reset { .. } => {
+                Err(ControlError::usage(
+                    "this is the server half; devices are attached on the machine that uses them",
+                )
+                .mend("myclerk client"))
+            }
         }
     }
 }

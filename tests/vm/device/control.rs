@@ -61,7 +61,7 @@ impl State {
 fn descriptor(function: &dyn Function, kind: u8, index: u8) -> Option<Vec<u8>> {
     match (kind, index) {
         (DEVICE, 0) => Some(function.device_descriptor()),
-        (CONFIGURATION, 0) => Some(function.configuration()),
+        (CONFIGURATION, 0) => Some(configuration(function)),
         (STRING, 0) => Some(ENGLISH.to_vec()),
         (STRING, number) => {
             let text = function.strings().get(usize::from(number) - 1)?;
@@ -73,4 +73,14 @@ fn descriptor(function: &dyn Function, kind: u8, index: u8) -> Option<Vec<u8>> {
         }
         _ => None,
     }
+}
+
+/// Bus-powered with 100 mA.
+fn configuration(function: &dyn Function) -> Vec<u8> {
+    let (count, descriptors) = function.interfaces();
+    let descriptors = descriptors.concat();
+    let length = u16::try_from(9 + descriptors.len()).unwrap_or(u16::MAX);
+    let [low, high] = length.to_le_bytes();
+    let own = [9, CONFIGURATION, low, high, count, 1, 0, 0x80, 50];
+    [&own[..], &descriptors].concat()
 }

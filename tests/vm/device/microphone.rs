@@ -18,7 +18,6 @@ const DEVICE: &[u8] = &[
 
 const STRINGS: &[&str] = &["Lab", "Ramp microphone", "LABMIC1"];
 
-/// The interfaces; the configuration's own descriptor goes in front.
 const INTERFACES: &[&[u8]] = &[
     // audio control: microphone 1 goes to USB stream 2
     &[9, 4, 0, 0, 0, 1, 1, 0, 0],
@@ -46,11 +45,8 @@ impl Function for Microphone {
         DEVICE.to_vec()
     }
 
-    fn configuration(&self) -> Vec<u8> {
-        let interfaces = INTERFACES.concat();
-        let length = u16::try_from(9 + interfaces.len()).unwrap_or(u16::MAX);
-        let [low, high] = length.to_le_bytes();
-        [&[9, 2, low, high, 2, 1, 0, 0x80, 50][..], &interfaces].concat()
+    fn interfaces(&self) -> (u8, &'static [&'static [u8]]) {
+        (2, INTERFACES)
     }
 
     fn strings(&self) -> &[&'static str] {

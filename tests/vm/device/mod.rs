@@ -4,6 +4,7 @@
 //! answers as the device's firmware would, in real time: an isochronous URB completes when the
 //! frames that it covers have passed, and frames that nobody asked for in time are lost.
 
+mod camera;
 mod control;
 mod microphone;
 mod schedule;
@@ -19,6 +20,7 @@ use myclerk::kernel::usbip_pdu::{
 };
 use myclerk::kernel::vhci::{Speed, Vhci};
 
+pub(crate) use camera::Camera;
 pub(crate) use microphone::Microphone;
 use schedule::{Pending, Schedule};
 
@@ -31,8 +33,8 @@ const ECONNRESET: i32 = -104;
 pub(crate) trait Function {
     fn speed(&self) -> Speed;
     fn device_descriptor(&self) -> Vec<u8>;
-    /// The only configuration, with all that belongs to it.
-    fn configuration(&self) -> Vec<u8>;
+    /// How many interfaces the only configuration has, and all descriptors behind its own.
+    fn interfaces(&self) -> (u8, &'static [&'static [u8]]);
     /// String descriptors count from 1.
     fn strings(&self) -> &[&'static str];
     /// A class or vendor request; `None` stalls it.

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 
 use super::plug::Plug;
+use super::reset::ResetWatch;
 use super::seqnum::Seqnums;
 use super::socket::{FromKernel, ReadError};
 use super::urbs::{Fatal, Urbs};
@@ -34,9 +35,10 @@ pub(super) struct Pump {
     pub(super) vhci: Rc<Vhci>,
     pub(super) device: Device,
     pub(super) seqnums: Seqnums,
+    resets: ResetWatch,
     /// None between two ports.
     plug: Option<Plug>,
-    shared: Rc<Shared>,
+    pub(super) shared: Rc<Shared>,
 }
 
 /// Why the device is no longer served on its port.
@@ -68,6 +70,7 @@ impl Pump {
             seqnums: Seqnums::new(vhci.seqnum_limit()),
             vhci,
             device,
+            resets: ResetWatch::new(),
             plug: Some(plug),
             shared,
         }
@@ -140,6 +143,7 @@ impl Pump {
     pub(super) fn plug_in(&mut self, plug: Plug, port: PortId) {
         let endpoints = Rc::clone(&self.device.endpoints);
         self.urbs = Urbs::new(Rc::clone(&self.outlet), endpoints);
+        self.resets = ResetWatch::new();
         self.plug = Some(plug);
         self.shared.port.set(port);
     }
@@ -150,6 +154,11 @@ impl Pump {
                 return stop;
             }
             for message in self.urbs.messages() {
+                if let Some(seqnum) = self.resets.awaited()
+                    && message.ends_well(seqnum)
+                {
+                    self.resets.answered();
+                }
                 let plug = self.plug.as_ref();
                 if plug.is_none_or(|plug| plug.answers.send(message).is_err()) {
                     return Ended::Kernel.into();
@@ -175,7 +184,9 @@ impl Pump {
             biased;
             () = self.shared.stop.notified() => return Err(Ended::Detached.into()),
             inbound = self.inbound.recv() => self.hear_server(inbound)?,
-            command = plug.commands.recv(), if self.urbs.wants_more() => self.hear_kernel(command)?,
+            command = plug.commands.recv(), if self.urbs.wants_more() => {
+                self.hear_kernel(command).await?;
+            }
             () = wake => self.urbs.expire(Instant::now()).map_err(ended)?,
         }
         for _ in 0..BATCH {
@@ -187,11 +198,21 @@ impl Pump {
         Ok(())
     }
 
-    fn hear_kernel(&mut self, command: Option<Result<FromKernel, ReadError>>) -> Result<(), Stop> {
+    async fn hear_kernel(
+        &mut self,
+        command: Option<Result<FromKernel, ReadError>>,
+    ) -> Result<(), Stop> {
         match command {
             Some(Ok(command)) => {
                 if self.must_leave(command.seqnum())? {
                     return Err(Stop::Leave);
+                }
+                let (quiet, announced) = (self.urbs.is_quiet(), self.shared.is_reset_announced());
+                if let FromKernel::Submit(incoming) = &command
+                    && self.resets.see(&incoming.submit, quiet, announced)
+                {
+                    tracing::info!(port = %self.port(), "this machine resets the device");
+                    self.reset_device().await?;
                 }
                 let heard = self.urbs.hear(Instant::now(), command);
                 Ok(heard.map_err(ended)?)

@@ -6,28 +6,15 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::Ended;
 use super::plug::Plug;
 use super::pump::Pump;
 use super::seqnum::{Age, Seqnums};
 use super::urbs::UNLINK_PATIENCE;
-use crate::bus::usb::op;
-use crate::bus::{Inbound, Outgoing, OutletError};
 use crate::kernel::vhci::{PortId, VhciError};
-use crate::wire::class::Class;
-use crate::wire::error::ErrorMap;
-use crate::wire::limits::UNDECLARED_REPLY;
-use crate::wire::opcode::Opcode;
-use crate::wire::status::{Status, sub};
-
-/// How long the server may take to reset the device: a few tries of the host controller.
-const RESET: Duration = Duration::from_secs(30);
-/// When a request that did not fit is tried again.
-const RETRY: Duration = Duration::from_millis(10);
 
 impl Pump {
     /// Whether the device must leave its port, judged by a sequence number that the kernel has just
@@ -73,6 +60,7 @@ impl Pump {
             Ok(drained) => drained?,
             Err(_) => return Err(Ended::Silent),
         }
+        // On its new port the device must be as if it had just been plugged in.
         self.reset_device().await?;
         let (ours, kernels) = pair().map_err(Ended::Socket)?;
         let device = &self.device;
@@ -95,62 +83,6 @@ impl Pump {
             self.hear_server(inbound)?;
         }
         Ok(())
-    }
-
-    /// On its new port the device must be as if it had just been plugged in.
-    async fn reset_device(&mut self) -> Result<(), Ended> {
-        let Ok(answer) = timeout(RESET, self.ask(Opcode::UsbReset)).await else {
-            return Err(Ended::Silent);
-        };
-        let (status, payload) = answer?;
-        if status.is_success() {
-            self.device.endpoints.borrow_mut().reset();
-            return Ok(());
-        }
-        let error = ErrorMap::decode(&payload).ok();
-        match error.as_ref().map(|error| error.sub.as_ref()) {
-            Some(sub::DEVICE_GONE) => Err(Ended::DeviceGone),
-            Some(_) | None => {
-                let reason = error.and_then(|error| error.msg).unwrap_or_default();
-                tracing::warn!(%status, reason, "the device was not reset before it moved");
-                Ok(())
-            }
-        }
-    }
-
-    /// One request without parameters, while nothing else is outstanding.
-    async fn ask(&mut self, opcode: Opcode) -> Result<(Status, Vec<u8>), Ended> {
-        let mut payload = Vec::new();
-        op::encode_empty(&mut payload);
-        let mut outgoing = Outgoing {
-            opcode,
-            class: Class::Interactive,
-            payload,
-            reply_len: UNDECLARED_REPLY,
-            timeout_ms: 0,
-            deadline_ms: 0,
-        };
-        let asked = loop {
-            match self.outlet.request(outgoing) {
-                Ok(corr) => break corr,
-                Err(OutletError::WouldBlock(again)) => outgoing = again,
-                Err(OutletError::TooLarge | OutletError::Closed) => {
-                    return Err(Ended::SessionClosed);
-                }
-            }
-            sleep(RETRY).await;
-        };
-        loop {
-            match self.inbound.recv().await {
-                Some(Inbound::Response {
-                    corr,
-                    status,
-                    payload,
-                    ..
-                }) if corr == asked => return Ok((status, payload)),
-                other => self.hear_server(other)?,
-            }
-        }
     }
 }
 

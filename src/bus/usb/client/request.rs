@@ -117,7 +117,7 @@ impl Arriving {
             Plan::Isochronous { ep, ttl_ms } => packets
                 .as_ref()
                 .and_then(|packets| isochronous(&submit, ep, ttl_ms, packets, &buffer))
-                .unwrap_or(Action::Refuse(UNUSABLE)),
+                .unwrap_or(Action::Refuse(libc::ESHUTDOWN)),
         };
         Incoming {
             submit,
@@ -126,10 +126,6 @@ impl Arriving {
         }
     }
 }
-
-/// The errno of isochronous URBs that cannot be served: sound drivers submit again at once after
-/// any other.
-const UNUSABLE: i32 = libc::ESHUTDOWN;
 
 fn isochronous(
     submit: &Submit,

@@ -73,6 +73,11 @@ impl Message {
         }
     }
 
+    /// Whether this ends that URB, well.
+    pub(super) fn ends_well(&self, seqnum: u32) -> bool {
+        matches!(Return::parse(&self.header), Ok(Return::Submit(ret)) if ret.seqnum == seqnum && ret.status == 0)
+    }
+
     fn data(&self) -> &[u8] {
         self.buffer.get(self.data.clone()).unwrap_or_default()
     }
