@@ -69,13 +69,17 @@ impl ControlHandler for Server {
             )),
             Request::Revoke { node } => Ok(Reply::Revoked(self.revoke(&node)?)),
             Request::Attach { .. } | Request::Detach { .. } | Request::Reset { .. } => {
-                Err(ControlError::usage(
-                    "this is the server half; devices are attached on the machine that uses them",
-                )
-                .mend("myclerk client"))
+                Err(not_here())
             }
         }
     }
+}
+
+fn not_here() -> ControlError {
+    ControlError::usage(
+        "this is the server half; devices are attached on the machine that uses them",
+    )
+    .mend("myclerk client")
 }
 
 impl Server {
