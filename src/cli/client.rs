@@ -42,6 +42,7 @@ impl Client {
             paths: context.paths.clone(),
             connect,
             capture,
+            usb: context.settings.client.usb,
         };
         daemon::client::run(&config).map_err(CliError::from_daemon)
     }

@@ -31,7 +31,7 @@ pub(super) struct Detach {
     all: bool,
 }
 
-fn target(text: &str) -> DetachTarget {
+pub(super) fn target(text: &str) -> DetachTarget {
     if let Ok(port) = text.parse() {
         return DetachTarget::Port(port);
     }

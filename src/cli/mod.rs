@@ -21,6 +21,7 @@ mod list;
 mod members;
 mod output;
 mod qr;
+mod reset;
 mod revoke;
 mod serve;
 mod status;
@@ -120,6 +121,7 @@ enum Command {
     List(list::List),
     Attach(attach::Attach),
     Detach(detach::Detach),
+    Reset(reset::Reset),
     Status(status::Status),
     Doctor(doctor::Doctor),
     GuardDevices(guard_devices::GuardDevices),
@@ -162,6 +164,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         | Command::List(_)
         | Command::Attach(_)
         | Command::Detach(_)
+        | Command::Reset(_)
         | Command::Status(_)
         | Command::Doctor(_) => Program::Subcommand,
     };
@@ -188,6 +191,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::List(args) => args.run(&context),
         Command::Attach(args) => args.run(&context),
         Command::Detach(args) => args.run(&context),
+        Command::Reset(args) => args.run(&context),
         Command::Status(status::Status {}) => status::Status::run(&context),
         Command::Doctor(args) => args.run(&context),
         Command::GuardDevices(guard_devices::GuardDevices {}) => guard_devices::GuardDevices::run(),

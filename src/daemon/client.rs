@@ -2,8 +2,8 @@
 //! local ones.
 //!
 //! One [`Client`] is shared by everything on the daemon's thread: the connections ([`hub`]), the
-//! family's news ([`family`]), the attached devices ([`attach`]) and what the person at this
-//! machine asks ([`control`]).
+//! family's news ([`family`]), the attached devices ([`attach`], [`reset`]) and what the person at
+//! this machine asks ([`control`]).
 
 mod attach;
 mod control;
@@ -11,6 +11,8 @@ mod family;
 mod files;
 mod follow;
 mod hub;
+mod ports;
+mod reset;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -107,6 +109,10 @@ impl Client {
         for connect in &config.connect {
             add_hub(&mut hubs, connect);
         }
+        let mut vhci = Vhci::system();
+        if let Some(limit) = config.usb.seqnum_limit {
+            vhci = vhci.with_seqnum_limit(limit);
+        }
         Ok(Self {
             state,
             name,
@@ -114,7 +120,7 @@ impl Client {
             node: RefCell::new(node),
             psks: RefCell::new(psks),
             hubs: RefCell::new(hubs),
-            vhci: Rc::new(Vhci::system()),
+            vhci: Rc::new(vhci),
             attached: RefCell::default(),
             waiting: RefCell::default(),
             capture: Capture::open(config.capture.as_ref()).context("cannot write the capture")?,

@@ -79,6 +79,19 @@ pub struct ClientSettings {
     /// Addresses of nodes, by node name or node-id.
     #[serde(default)]
     pub connect: BTreeMap<String, String>,
+    /// What concerns USB only.
+    #[serde(default)]
+    pub usb: UsbSettings,
+}
+
+/// `[client.usb]` of a settings file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsbSettings {
+    /// The sequence number of vhci-hcd from which on a device moves to another hub; never above
+    /// [`crate::kernel::vhci::SEQNUM_LIMIT`], which is the default. For tests: every move is an
+    /// unplugging to this machine's programs.
+    pub seqnum_limit: Option<u32>,
 }
 
 /// The directories that every subcommand uses.
@@ -119,6 +132,8 @@ pub struct ClientConfig {
     pub connect: Vec<Connect>,
     /// A capture, if somebody asked for one.
     pub capture: Option<CaptureConfig>,
+    /// What concerns USB only.
+    pub usb: UsbSettings,
 }
 
 /// One node to connect to.
@@ -175,6 +190,8 @@ impl Settings {
             self.serve.listen = later.serve.listen;
         }
         self.client.connect.extend(later.client.connect);
+        let limit = later.client.usb.seqnum_limit;
+        self.client.usb.seqnum_limit = limit.or(self.client.usb.seqnum_limit);
     }
 
     /// The directories, after flags and environment.
@@ -328,7 +345,7 @@ mod tests {
         );
         write(
             "20-more.toml",
-            "state = '/b'\n[client.connect]\nshed = 'y:1'",
+            "state = '/b'\n[client.connect]\nshed = 'y:1'\n[client.usb]\nseqnum_limit = 9",
         );
         write("ignored.txt", "nonsense");
         let settings = Settings::load(dir.path()).unwrap();
@@ -353,6 +370,7 @@ mod tests {
         let pairs: Vec<_> = connect.iter().map(|c| (&*c.node, &*c.address)).collect();
         assert_eq!(pairs, [("hub", "z:7575"), ("shed", "y:1")]);
         assert!(settings.connect(&["hub".to_owned()]).is_err());
+        assert_eq!(settings.client.usb.seqnum_limit, Some(9));
     }
 
     #[test]

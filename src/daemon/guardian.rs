@@ -170,7 +170,8 @@ impl Guardian {
             );
         }
         if let Some(mut old) = self.process.replace(started.ok()) {
-            // Only to bury it, if it has ended.
+            // One that hangs must not take the end of its pipe for the end of the server.
+            let _ = old.child.kill();
             let _ = old.child.try_wait();
         }
     }

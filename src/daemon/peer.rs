@@ -248,8 +248,16 @@ impl Peer {
 
     /// From now on what arrives on the stream goes to the returned queue and no longer to the
     /// [`Service`].
+    ///
+    /// EVENT and DATA of it are not granted anew, because no operation that takes a stream has any,
+    /// and the queue would hold whatever a peer sends of them while nobody reads.
     pub fn take_stream(&self, stream: StreamId) -> PeerStream {
         let (sender, inbound) = mpsc::unbounded_channel();
+        self.0
+            .connection
+            .borrow_mut()
+            .link()
+            .consume_manually(stream);
         if self.ended().is_some() {
             let _ = sender.send(Inbound::Closed);
         } else {

@@ -32,8 +32,7 @@ use super::system::{raise_open_files, wall_clock};
 use super::{notify, signals};
 use crate::device::acl::Acl;
 use crate::device::export::ExportPolicy;
-use crate::device::id::{DeviceId, Names};
-use crate::device::registry::Registry;
+use crate::device::registry::{Found, Registry};
 use crate::kernel::clock;
 use crate::link::StreamId;
 use crate::session::psk::PskStore;
@@ -80,20 +79,9 @@ struct Entry {
 
 /// One device in use by a peer.
 struct Use {
-    device: DeviceId,
-    port: Option<DeviceId>,
+    device: Found,
     peer: Peer,
     stream: StreamId,
-}
-
-impl Use {
-    /// Everything that rules may call the device.
-    const fn names(&self) -> Names<'_> {
-        Names {
-            id: &self.device,
-            port: self.port.as_ref(),
-        }
-    }
 }
 
 /// Runs the server daemon until it is told to stop.

@@ -146,6 +146,7 @@ mod tests {
         let names = Names {
             id: &device,
             port: Some(&port),
+            peer: None,
         };
         assert!(policy.offers(names) && policy.forces(names));
         assert!(!policy.offers((&device).into()));

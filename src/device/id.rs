@@ -70,11 +70,23 @@ pub struct Names<'a> {
     pub id: &'a DeviceId,
     /// The name of its port.
     pub port: Option<&'a DeviceId>,
+    /// The name of its socket's other port: in a USB 3 socket the speed decides which one is used.
+    pub peer: Option<&'a DeviceId>,
+}
+
+impl<'a> Names<'a> {
+    fn all(self) -> impl Iterator<Item = &'a DeviceId> {
+        [Some(self.id), self.port, self.peer].into_iter().flatten()
+    }
 }
 
 impl<'a> From<&'a DeviceId> for Names<'a> {
     fn from(id: &'a DeviceId) -> Self {
-        Self { id, port: None }
+        Self {
+            id,
+            port: None,
+            peer: None,
+        }
     }
 }
 
@@ -130,7 +142,7 @@ impl Pattern {
 
     /// True when the device falls under this pattern by any of its names.
     pub fn covers(&self, device: Names<'_>) -> bool {
-        self.matches(device.id) || device.port.is_some_and(|port| self.matches(port))
+        device.all().any(|name| self.matches(name))
     }
 
     /// The one device that this pattern names, when it has no `*`.
@@ -254,14 +266,22 @@ mod tests {
     #[test]
     fn a_pattern_covers_a_device_by_id_or_by_port() {
         let (device, port) = (id("usb:0403:6001:A1"), id("usb@1-1.4"));
+        let peer = id("usb@2-1.4");
         let names = Names {
             id: &device,
             port: Some(&port),
+            peer: Some(&peer),
         };
-        for pattern in ["usb:0403:6001:A1", "usb@1-1.4", "usb@1-*", "usb:0403:*"] {
+        for pattern in [
+            "usb:0403:6001:A1",
+            "usb@1-1.4",
+            "usb@2-1.4",
+            "usb@1-*",
+            "usb:0403:*",
+        ] {
             assert!(pattern.parse::<Pattern>().unwrap().covers(names));
         }
-        for pattern in ["usb@1-1", "usb@2-*"] {
+        for pattern in ["usb@1-1", "usb@3-*"] {
             assert!(!pattern.parse::<Pattern>().unwrap().covers(names));
         }
         assert!(

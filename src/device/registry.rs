@@ -18,6 +18,8 @@ pub struct Found {
     pub id: DeviceId,
     /// The name of the port that it is plugged into, where it has one.
     pub port: Option<DeviceId>,
+    /// The name of its socket's other port, see [`Names::peer`].
+    pub peer: Option<DeviceId>,
     /// What people call it: product and manufacturer strings, or the kernel's name.
     pub name: String,
     /// Why it is not offered unless forced: "its disk sdb1 is mounted on /", "it is a hub".
@@ -30,6 +32,7 @@ impl Found {
         Names {
             id: &self.id,
             port: self.port.as_ref(),
+            peer: self.peer.as_ref(),
         }
     }
 }
@@ -244,13 +247,17 @@ impl Registry {
         self.devices.get(id)
     }
 
-    /// The present device with that id, or the one that is plugged into the port of that name.
+    /// The present device with that id, or the one that is plugged into the port of that name. A
+    /// hub may be at both ports of a socket; otherwise the one at the socket's other port will do.
     pub fn find(&self, name: &DeviceId) -> Option<&Device> {
-        let at_port = || {
+        let by = |is: fn(&Found) -> Option<&DeviceId>| {
             let mut devices = self.devices.values();
-            devices.find(|device| device.found.port.as_ref() == Some(name))
+            devices.find(|device| is(&device.found) == Some(name))
         };
-        self.devices.get(name).or_else(at_port)
+        self.devices
+            .get(name)
+            .or_else(|| by(|found| found.port.as_ref()))
+            .or_else(|| by(|found| found.peer.as_ref()))
     }
 
     /// The devices that this peer may know of, with its rights.

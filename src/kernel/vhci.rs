@@ -1,20 +1,23 @@
-//! The sysfs side of `vhci-hcd`: which ports there are, attaching a socket to one, detaching it
-//! (kernel `drivers/usb/usbip/vhci_sysfs.c`).
+//! The ports of `vhci-hcd`: which there are, attaching a socket to one, detaching it.
 //!
 //! Every call is a few reads and one write of sysfs files, microseconds each.
 
+mod sysfs;
+mod wear;
+
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+
+use self::sysfs::Sysfs;
+pub use self::wear::SEQNUM_LIMIT;
+use self::wear::Wear;
 
 /// Where the kernel has its platform devices.
 pub const PLATFORM: &str = "/sys/devices/platform";
-
-/// More controllers than any kernel is built with.
-const MAX_CONTROLLERS: usize = 128;
 
 /// Why a port cannot be listed, attached or detached.
 #[derive(Debug, thiserror::Error)]
@@ -33,14 +36,36 @@ pub enum VhciError {
     },
     /// Every port of the right hub is in use.
     #[error(
-        "all {total} {hub} ports of vhci-hcd are in use; detach a device, \
-         or load the module with more controllers"
+        "all {total} {hub} ports of vhci-hcd are in use, and how many there are was decided when \
+         the kernel was built; detach a device"
     )]
     NoFreePort {
         /// Which kind of port was needed.
         hub: Hub,
         /// How many of them exist.
         total: usize,
+    },
+    /// No port of the right hub exists.
+    #[error(
+        "this kernel's vhci-hcd has no {hub} ports, and no device can be used at another speed than \
+         its own; plug it into a slower hub or port of its owner, such as a USB 2 one"
+    )]
+    NoHub {
+        /// Which kind of port was needed.
+        hub: Hub,
+    },
+    /// The only free ports are those of hubs that cannot number URBs any more.
+    #[error(
+        "{worn} of {hubs} {hub} hubs of vhci-hcd have used up their sequence numbers and the others \
+         are full; detach all devices and run: modprobe -r vhci_hcd && modprobe vhci_hcd"
+    )]
+    WornOut {
+        /// Which kind of hub was needed.
+        hub: Hub,
+        /// How many of them are worn out.
+        worn: usize,
+        /// How many there are.
+        hubs: usize,
     },
     /// The kernel does not take these arguments.
     #[error("vhci-hcd refused {speed} on port {port}")]
@@ -70,6 +95,17 @@ pub enum VhciError {
     },
 }
 
+impl VhciError {
+    fn io(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::NotLoaded { path },
+            io::ErrorKind::PermissionDenied => Self::Permission { path },
+            _ => Self::Io { path, source },
+        }
+    }
+}
+
 /// A port's number, counted over all controllers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PortId(pub u32);
@@ -81,7 +117,7 @@ impl fmt::Display for PortId {
 }
 
 /// The two root hubs of a controller; the speed of a device decides which one it needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hub {
     /// Low, full and high speed.
     High,
@@ -190,13 +226,48 @@ pub struct Port {
     pub local_bus_id: String,
 }
 
+/// What can be asked of a kernel's `vhci-hcd`: implemented by its files in sysfs, and by tests that
+/// play the kernel.
+pub trait Controllers: fmt::Debug {
+    /// Every port of every controller.
+    ///
+    /// # Errors
+    /// [`VhciError`] when the module is missing or a file cannot be read or understood.
+    fn ports(&self) -> Result<Vec<Port>, VhciError>;
+
+    /// Gives a socket to a port. The kernel takes its own reference to the socket.
+    ///
+    /// # Errors
+    /// `EBUSY` when the port is in use, `EINVAL` for what the kernel does not take.
+    fn attach(
+        &self,
+        port: PortId,
+        socket: BorrowedFd<'_>,
+        devid: u32,
+        speed: Speed,
+    ) -> io::Result<()>;
+
+    /// Frees a port.
+    ///
+    /// # Errors
+    /// `EINVAL` when it is free.
+    fn detach(&self, port: PortId) -> io::Result<()>;
+
+    /// Where one of its files is, for messages.
+    fn path(&self, file: &str) -> PathBuf;
+
+    /// Another number when the module was loaded again.
+    fn generation(&self) -> u64;
+}
+
 /// The controllers of one kernel.
 #[derive(Debug)]
 pub struct Vhci {
-    directory: PathBuf,
+    controllers: Box<dyn Controllers>,
     /// The controller to try first the next time. A port whose link dies during enumeration blocks
     /// its whole hub for seconds, so neighbours are avoided.
     first: Cell<usize>,
+    wear: Wear,
 }
 
 impl Vhci {
@@ -207,10 +278,28 @@ impl Vhci {
 
     /// Those below another directory than [`PLATFORM`].
     pub fn at(platform: &Path) -> Self {
+        Self::of(Box::new(Sysfs::below(platform)))
+    }
+
+    /// Those of a kernel that somebody plays.
+    pub fn of(controllers: Box<dyn Controllers>) -> Self {
         Self {
-            directory: platform.join("vhci_hcd.0"),
+            controllers,
             first: Cell::new(0),
+            wear: Wear::default(),
         }
+    }
+
+    /// Lets hubs count as worn out from that sequence number on instead of [`SEQNUM_LIMIT`].
+    #[must_use]
+    pub fn with_seqnum_limit(mut self, limit: u32) -> Self {
+        self.wear.limit = limit.min(SEQNUM_LIMIT);
+        self
+    }
+
+    /// The sequence number from which on a device must leave its hub.
+    pub const fn seqnum_limit(&self) -> u32 {
+        self.wear.limit
     }
 
     /// Every port of every controller.
@@ -218,35 +307,11 @@ impl Vhci {
     /// # Errors
     /// [`VhciError`] when the module is missing or a file cannot be read or understood.
     pub fn ports(&self) -> Result<Vec<Port>, VhciError> {
-        let path = self.directory.join("nports");
-        let text = read(&path)?;
-        let total: u32 = text
-            .trim()
-            .parse()
-            .map_err(|_| format_error(&path, &text))?;
-        let mut ports = Vec::new();
-        for controller in 0..MAX_CONTROLLERS {
-            let path = match controller {
-                0 => self.directory.join("status"),
-                other => self.directory.join(format!("status.{other}")),
-            };
-            let text = match read(&path) {
-                Ok(text) => text,
-                Err(VhciError::NotLoaded { .. }) if controller > 0 => break,
-                Err(error) => return Err(error),
-            };
-            for line in text.lines().skip(1) {
-                let port = parse_row(controller, line)
-                    .filter(|port| port.id.0 < total)
-                    .ok_or_else(|| format_error(&path, line))?;
-                ports.push(port);
-            }
-        }
-        Ok(ports)
+        self.controllers.ports()
     }
 
     /// Gives a socket to a free port, after which the kernel enumerates the device. The kernel keeps
-    /// its own reference to the socket.
+    /// its own reference to the socket. Hubs that are worn out are left alone.
     ///
     /// `devid` is only a name. The socket must be a connected stream.
     ///
@@ -258,13 +323,38 @@ impl Vhci {
         devid: u32,
         speed: Speed,
     ) -> Result<PortId, VhciError> {
-        let path = self.directory.join("attach");
         let ports = self.ports()?;
-        let socket = socket.as_raw_fd();
-        self.attach_by(&ports, speed, &mut |port, speed| {
-            write(&path, &format!("{port} {socket} {devid} {}", speed.code()))
-        })
-        .map_err(|failure| failure.into_error(&path))
+        for port in self.candidates(&ports, speed.hub()) {
+            match self.write(port.id, socket, devid, speed) {
+                Ok(()) => {
+                    self.first.set(port.controller + 1);
+                    return Ok(port.id);
+                }
+                // Somebody else was faster.
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+                Err(source) if source.raw_os_error() == Some(libc::EINVAL) => {
+                    return Err(VhciError::Refused {
+                        port: port.id,
+                        speed,
+                        source,
+                    });
+                }
+                Err(source) => return Err(VhciError::io(&self.controllers.path("attach"), source)),
+            }
+        }
+        Err(self.full(&ports, speed.hub()))
+    }
+
+    /// Whether [`Self::attach`] would find a port for that speed now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn has_room(&self, speed: Speed) -> Result<(), VhciError> {
+        let ports = self.ports()?;
+        if self.candidates(&ports, speed.hub()).is_empty() {
+            return Err(self.full(&ports, speed.hub()));
+        }
+        Ok(())
     }
 
     /// Frees a port; the kernel closes its end of the socket soon afterwards. Does nothing when the
@@ -273,42 +363,72 @@ impl Vhci {
     /// # Errors
     /// [`VhciError`] when the module is missing or the file cannot be written.
     pub fn detach(&self, port: PortId) -> Result<(), VhciError> {
-        let path = self.directory.join("detach");
-        match write(&path, &port.to_string()) {
+        match self.controllers.detach(port) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
-            result => result.map_err(|source| io_error(&path, source)),
-        }
-    }
-
-    fn attach_by(
-        &self,
-        ports: &[Port],
-        speed: Speed,
-        write: &mut dyn FnMut(PortId, Speed) -> io::Result<()>,
-    ) -> Result<PortId, AttachFailure> {
-        for port in self.candidates(ports, speed.hub()) {
-            match write_speed(port.id, speed, write) {
-                Ok(()) => {
-                    self.first.set(port.controller + 1);
-                    return Ok(port.id);
-                }
-                // Somebody else was faster.
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
-                Err(source) => {
-                    return Err(AttachFailure::Write {
-                        port: port.id,
-                        speed,
-                        source,
-                    });
-                }
+            result => {
+                result.map_err(|source| VhciError::io(&self.controllers.path("detach"), source))
             }
         }
-        let hub = speed.hub();
-        let total = ports.iter().filter(|port| port.hub == hub).count();
-        Err(AttachFailure::NoFreePort { hub, total })
     }
 
-    /// The free ports of one kind: controllers with the fewest devices first, among equals the one
+    /// Remembers that the hub of a port has used up its sequence numbers, until the module is loaded
+    /// again.
+    ///
+    /// # Errors
+    /// [`VhciError`] when the ports cannot be listed.
+    pub fn wear_out(&self, port: PortId) -> Result<(), VhciError> {
+        let ports = self.ports()?;
+        if let Some(port) = ports.iter().find(|row| row.id == port) {
+            let generation = self.controllers.generation();
+            self.wear.mark(generation, port.controller, port.hub);
+        }
+        Ok(())
+    }
+
+    /// Kernels that do not know super speed plus answer EINVAL; the device works at super speed too.
+    fn write(
+        &self,
+        port: PortId,
+        socket: BorrowedFd<'_>,
+        devid: u32,
+        speed: Speed,
+    ) -> io::Result<()> {
+        match self.controllers.attach(port, socket, devid, speed) {
+            Err(error)
+                if speed == Speed::SuperPlus && error.raw_os_error() == Some(libc::EINVAL) =>
+            {
+                self.controllers.attach(port, socket, devid, Speed::Super)
+            }
+            result => result,
+        }
+    }
+
+    fn is_worn(&self, port: &Port) -> bool {
+        let generation = self.controllers.generation();
+        self.wear.is_worn(generation, port.controller, port.hub)
+    }
+
+    /// Why there is no port of a kind.
+    fn full(&self, ports: &[Port], hub: Hub) -> VhciError {
+        let of_hub = || ports.iter().filter(move |port| port.hub == hub);
+        let total = of_hub().count();
+        let controllers = |ports: &mut dyn Iterator<Item = &Port>| {
+            let numbers: BTreeSet<_> = ports.map(|port| port.controller).collect();
+            numbers.len()
+        };
+        let worn = controllers(&mut of_hub().filter(|port| self.is_worn(port)));
+        match (total, worn) {
+            (0, _) => VhciError::NoHub { hub },
+            (_, 0) => VhciError::NoFreePort { hub, total },
+            (_, _) => VhciError::WornOut {
+                hub,
+                worn,
+                hubs: controllers(&mut of_hub()),
+            },
+        }
+    }
+
+    /// The free ports of one kind that are not worn out: controllers with the fewest devices first, among equals the one
     /// after the last that was used.
     fn candidates<'a>(&self, ports: &'a [Port], hub: Hub) -> Vec<&'a Port> {
         let of_hub = || ports.iter().filter(move |port| port.hub == hub);
@@ -325,110 +445,13 @@ impl Vhci {
         }
         let first = self.first.get() % controllers;
         let mut free: Vec<_> = of_hub()
-            .filter(|port| port.state == PortState::Free)
+            .filter(|port| port.state == PortState::Free && !self.is_worn(port))
             .collect();
         free.sort_by_key(|port| {
             let turn = (port.controller + controllers - first) % controllers;
             (used.get(port.controller).copied(), turn, port.id)
         });
         free
-    }
-}
-
-/// Kernels that do not know super speed plus answer EINVAL; the device works at super speed too.
-fn write_speed(
-    port: PortId,
-    speed: Speed,
-    write: &mut dyn FnMut(PortId, Speed) -> io::Result<()>,
-) -> io::Result<()> {
-    match write(port, speed) {
-        Err(error) if speed == Speed::SuperPlus && error.raw_os_error() == Some(libc::EINVAL) => {
-            write(port, Speed::Super)
-        }
-        result => result,
-    }
-}
-
-#[derive(Debug)]
-enum AttachFailure {
-    NoFreePort {
-        hub: Hub,
-        total: usize,
-    },
-    Write {
-        port: PortId,
-        speed: Speed,
-        source: io::Error,
-    },
-}
-
-impl AttachFailure {
-    fn into_error(self, path: &Path) -> VhciError {
-        match self {
-            Self::NoFreePort { hub, total } => VhciError::NoFreePort { hub, total },
-            Self::Write {
-                port,
-                speed,
-                source,
-            } if source.raw_os_error() == Some(libc::EINVAL) => VhciError::Refused {
-                port,
-                speed,
-                source,
-            },
-            Self::Write { source, .. } => io_error(path, source),
-        }
-    }
-}
-
-/// `hs  0000 004 000 00000000 000000 0-0`: hub, port, state, speed, devid, socket, local device.
-fn parse_row(controller: usize, line: &str) -> Option<Port> {
-    let mut fields = line.split_ascii_whitespace();
-    let hub = match fields.next()? {
-        "hs" => Hub::High,
-        "ss" => Hub::Super,
-        _ => return None,
-    };
-    let id = PortId(fields.next()?.parse().ok()?);
-    let state = PortState::from_code(fields.next()?.parse().ok()?);
-    let _speed = fields.next()?;
-    let devid = u32::from_str_radix(fields.next()?, 16).ok()?;
-    let _socket = fields.next()?;
-    let local_bus_id = fields.next()?.to_owned();
-    Some(Port {
-        id,
-        controller,
-        hub,
-        state,
-        devid,
-        local_bus_id,
-    })
-}
-
-fn read(path: &Path) -> Result<String, VhciError> {
-    fs::read_to_string(path).map_err(|source| io_error(path, source))
-}
-
-/// In one `write`, as sysfs wants it.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    OpenOptions::new()
-        .write(true)
-        .open(path)?
-        .write_all(text.as_bytes())
-}
-
-fn format_error(path: &Path, line: &str) -> VhciError {
-    VhciError::Format {
-        path: path.to_owned(),
-        line: line.chars().take(80).collect(),
-    }
-}
-
-fn io_error(path: &Path, source: io::Error) -> VhciError {
-    let path = path.to_owned();
-    match source.kind() {
-        io::ErrorKind::NotFound => VhciError::NotLoaded { path },
-        io::ErrorKind::PermissionDenied => VhciError::Permission { path },
-        _ => VhciError::Io { path, source },
     }
 }
 

@@ -52,6 +52,9 @@ impl ControlHandler for Canned {
             Request::Detach {
                 target: DetachTarget::All,
             } => Ok(Reply::Detached(Vec::new())),
+            Request::Reset {
+                target: DetachTarget::Device { node, .. },
+            } => Ok(Reply::Reset(vec![stick(node.unwrap_or_default())])),
             Request::List => Ok(Reply::Local(vec![local()])),
             Request::Export { device, .. } => {
                 let both = vec!["usb:1:2".to_owned(), "usb:1:3".to_owned()];
@@ -299,6 +302,17 @@ fn attaching_shows_its_steps_and_where_the_device_is() {
         (&3.into(), &"/dev/sdb".into())
     );
     assert_eq!(home.run(&["detach", "--all"]).out, "Nothing is attached.\n");
+}
+
+#[test]
+fn a_reset_names_the_device() {
+    let home = Home::new();
+    let _daemon = Daemon::start(&home, Side::Client);
+    let run = home.run(&["reset", "hub/usb:1:2"]);
+    assert_eq!(run.out, "hub/usb:1:2 was reset.\n");
+    let json = home.run(&["reset", "hub/usb:1:2", "--json"]).json();
+    assert_eq!(json[0]["device"], "usb:1:2");
+    assert_eq!(home.run(&["reset"]).code, 2);
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn detaching_frees_the_port_and_gives_the_device_back() {
         let mut rig = Rig::new();
         rig.kernel.read(1, 1, 64).await;
         rig.server.request(Opcode::UsbBulkTransfer).await;
-        rig.attachment.detacher().detach();
+        rig.attachment.handle().detach();
         rig.server.farewell().await;
         assert!(matches!(rig.attachment.ended().await, Ended::Detached));
         assert_eq!(rig.sysfs.written("detach"), "3");

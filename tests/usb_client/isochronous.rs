@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::kernel::{Kernel, iso_urb};
 use crate::rig::{Done, Rig, Server, run};
 
-fn packet(offset: u32, length: u32, actual_length: u32, status: i32) -> IsoDescriptor {
+pub(crate) fn packet(offset: u32, length: u32, actual_length: u32, status: i32) -> IsoDescriptor {
     IsoDescriptor {
         offset,
         length,
@@ -30,9 +30,21 @@ fn packets(places: &[(u32, u32)]) -> Vec<u8> {
 
 impl Kernel {
     async fn iso(&mut self, seqnum: u32, input: bool, data: &[u8], places: &[(u32, u32)]) {
+        self.iso_on(seqnum, 4, input, data, places).await;
+    }
+
+    /// A URB whose buffer ends with its last packet.
+    pub(crate) async fn iso_on(
+        &mut self,
+        seqnum: u32,
+        ep: u8,
+        input: bool,
+        data: &[u8],
+        places: &[(u32, u32)],
+    ) {
         let end = places.iter().map(|(offset, length)| offset + length).max();
         let count = u32::try_from(places.len()).expect("few packets");
-        let submit = iso_urb(seqnum, 4, input, end.unwrap_or(0), count);
+        let submit = iso_urb(seqnum, ep, input, end.unwrap_or(0), count);
         let body = [data, &packets(places)].concat();
         self.send(Command::Submit(submit), &body).await;
     }
@@ -226,10 +238,10 @@ fn a_refused_transfer_keeps_the_stream_of_messages_in_step() {
         kernel.iso(2, true, &[], &[(0, 4)]).await;
         let (corr, ..) = server.iso().await;
         server.respond(corr, Status::BadRequest, vec![]);
-        kernel.expect(2, -libc::EPROTO, &[]).await;
+        kernel.expect(2, -libc::ESHUTDOWN, &[]).await;
         assert_eq!(
             kernel.descriptors(1, 4).await,
-            [packet(0, 4, 0, -libc::EPROTO)]
+            [packet(0, 4, 0, -libc::ESHUTDOWN)]
         );
         kernel.iso(3, true, &[], &[(0, 4)]).await;
         let (corr, ..) = server.iso().await;

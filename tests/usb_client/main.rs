@@ -7,9 +7,13 @@ mod ending;
 mod isochronous;
 mod kernel;
 mod late;
+mod machine;
+mod moving;
 mod pair;
+mod resets;
 mod rig;
 #[path = "../session_support/mod.rs"]
 mod session_support;
 mod sizes;
+mod streaming;
 mod transfers;

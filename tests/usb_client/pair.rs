@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::kernel::{Kernel, Sysfs, urb};
+use crate::machine::Machine;
 use crate::rig::run;
 
 const ATTACH: u32 = 1;
@@ -83,23 +84,29 @@ impl Outlet for Wire {
     }
 }
 
-struct Pair {
-    device: Fake,
-    kernel: Kernel,
-    attachment: Attachment,
-    server: JoinHandle<End>,
+pub(crate) struct Pair {
+    pub(crate) device: Fake,
+    pub(crate) kernel: Kernel,
+    pub(crate) attachment: Attachment,
+    pub(crate) server: JoinHandle<End>,
     _sysfs: Sysfs,
 }
 
-impl Pair {
-    async fn new() -> Self {
-        let sysfs = Sysfs::new();
-        let device = Fake::new();
+/// The server half with a device, and the stream that it was attached on.
+struct Owner {
+    response: AttachResponse,
+    server: JoinHandle<End>,
+    to_server: mpsc::UnboundedSender<Inbound>,
+    from_server: mpsc::UnboundedReceiver<Inbound>,
+}
+
+impl Owner {
+    async fn of(device: &Fake, sysfs: &Sysfs) -> Self {
         let (to_server, from_client) = mpsc::unbounded_channel();
         let (to_client, mut from_server) = mpsc::unbounded_channel();
         let host = FakeHost::default().with(3, 7, device.clone());
         let outlet = Wire::outlet(to_client);
-        let grant = grant(&sysfs);
+        let grant = grant(sysfs);
         let server =
             spawn_local(async move { server::serve(&host, grant, outlet, from_client).await });
         let Some(Inbound::Response {
@@ -111,7 +118,25 @@ impl Pair {
         else {
             panic!("the device was refused");
         };
-        let response = AttachResponse::decode(&payload).expect("an attach response");
+        Self {
+            response: AttachResponse::decode(&payload).expect("an attach response"),
+            server,
+            to_server,
+            from_server,
+        }
+    }
+}
+
+impl Pair {
+    pub(crate) async fn new() -> Self {
+        let sysfs = Sysfs::new();
+        let device = Fake::new();
+        let Owner {
+            response,
+            server,
+            to_server,
+            from_server,
+        } = Owner::of(&device, &sysfs).await;
         let (ours, kernels) = StdUnixStream::pair().expect("a socket pair");
         sysfs.shut_on_detach(kernels.try_clone().expect("a second handle"));
         let vhci = Rc::new(Vhci::at(sysfs.path()));
@@ -265,7 +290,7 @@ fn detaching_gives_the_device_back_to_its_drivers() {
         pair.kernel.write(2, 2, b"something").await;
         pair.kernel.expect(2, 0, &[]).await;
         assert_eq!(pair.device.claimed(), [0, 1]);
-        pair.attachment.detacher().detach();
+        pair.attachment.handle().detach();
         assert!(matches!(pair.attachment.ended().await, Ended::Detached));
         assert_eq!(pair.server.await.expect("a task's end"), End::Detached);
         assert_eq!(pair.device.driven(), [0, 1]);
@@ -287,5 +312,89 @@ fn pulling_the_plug_frees_the_port() {
             "{ended:?}"
         );
         assert_eq!(pair.server.await.expect("a task's end"), End::DeviceGone);
+    });
+}
+
+#[test]
+fn a_move_to_another_port_leaves_the_device_with_the_peer_and_fit_for_enumeration() {
+    run(async {
+        let sysfs = Sysfs::new();
+        let device = Fake::new();
+        let owner = Owner::of(&device, &sysfs).await;
+        let mut machine = Machine::new(4, 50);
+        let outlet = Wire::outlet(owner.to_server);
+        let attachment = client::attach(&machine.vhci, &owner.response, outlet, owner.from_server)
+            .expect("an attached device");
+        for round in 0..4 {
+            let (_, mut kernel) = machine.plugged().await;
+            kernel.control(1, [0x80, 6, 0, 1, 0, 0, 18, 0]).await;
+            let (_, descriptor) = kernel.answer().await;
+            assert_eq!(descriptor.len(), 18);
+            // The last round left the interface in its other setting.
+            kernel.read(2, 4, 2).await;
+            kernel.expect(2, -libc::ESHUTDOWN, &[]).await;
+            kernel.control(3, [0x00, 9, 1, 0, 0, 0, 0, 0]).await;
+            kernel.expect(3, 0, &[]).await;
+            kernel.control(4, [0x01, 11, 1, 0, 1, 0, 0, 0]).await;
+            kernel.expect(4, 0, &[]).await;
+            kernel.read(5, 4, 1).await;
+            kernel.expect(5, 0, &[round]).await;
+            for seqnum in 6..50 {
+                kernel.read(seqnum, 3, 8).await;
+            }
+            assert_eq!(device.claimed(), [0, 1]);
+            if round < 3 {
+                kernel.read(50, 1, 8).await;
+            }
+        }
+        attachment.handle().detach();
+        assert!(matches!(attachment.ended().await, Ended::Detached));
+        assert_eq!(owner.server.await.expect("a task's end"), End::Detached);
+        assert_eq!((device.driven(), device.in_flight()), (vec![0, 1], 0));
+        assert_eq!(device.complaints(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_reset_of_the_port_brings_a_device_back_that_has_hung_itself() {
+    run(async {
+        let mut pair = Pair::new().await;
+        let kernel = &mut pair.kernel;
+        let configure = [0x00, 9, 1, 0, 0, 0, 0, 0];
+        kernel.control(1, configure).await;
+        kernel.expect(1, 0, &[]).await;
+        kernel.control(2, [0x01, 11, 1, 0, 1, 0, 0, 0]).await;
+        kernel.expect(2, 0, &[]).await;
+        pair.device.halt(0x82);
+        kernel.read(3, 2, 4).await;
+        kernel.expect(3, -libc::EPIPE, &[]).await;
+        for (seqnum, length) in [(4, 64), (5, 18)] {
+            kernel
+                .control(seqnum, [0x80, 6, 0, 1, 0, 0, length, 0])
+                .await;
+            kernel.answer().await;
+        }
+        kernel.control(6, configure).await;
+        kernel.expect(6, 0, &[]).await;
+        kernel.read(7, 2, 4).await;
+        kernel.expect(7, 0, &[0, 1, 2, 3]).await;
+        kernel.read(8, 4, 1).await;
+        kernel.expect(8, -libc::ESHUTDOWN, &[]).await;
+        assert_eq!(pair.device.complaints(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_reset_on_the_owners_side_fails_what_is_in_flight_and_nothing_after_it() {
+    run(async {
+        let mut pair = Pair::new().await;
+        pair.kernel.read(1, 3, 8).await;
+        pair.kernel.write(2, 2, b"something").await;
+        pair.kernel.expect(2, 0, &[]).await;
+        pair.device.reset_by_other();
+        pair.kernel.expect(1, -libc::EPROTO, &[]).await;
+        pair.kernel.read(3, 2, 2).await;
+        pair.kernel.expect(3, 0, &[0, 1]).await;
+        assert_eq!(pair.device.complaints(), Vec::<String>::new());
     });
 }

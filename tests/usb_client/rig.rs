@@ -46,6 +46,7 @@ pub(crate) enum Done {
 /// An outlet that reports everything to the test.
 pub(crate) struct Script {
     next: Cell<u32>,
+    full: Rc<Cell<bool>>,
     done: mpsc::UnboundedSender<Done>,
 }
 
@@ -58,6 +59,9 @@ impl Script {
 
 impl Outlet for Script {
     fn request(&self, outgoing: Outgoing) -> Result<u32, OutletError> {
+        if self.full.get() {
+            return Err(OutletError::WouldBlock(outgoing));
+        }
         let corr = self.next.get();
         self.next.set(corr + 1);
         self.tell(Done::Request(corr, outgoing));
@@ -89,6 +93,8 @@ impl Outlet for Script {
 pub(crate) struct Server {
     pub(crate) inbound: mpsc::UnboundedSender<Inbound>,
     pub(crate) done: mpsc::UnboundedReceiver<Done>,
+    /// The server takes no further request.
+    pub(crate) full: Rc<Cell<bool>>,
 }
 
 impl Server {
@@ -160,13 +166,16 @@ pub(crate) fn device() -> AttachResponse {
 pub(crate) fn stream() -> (Rc<dyn Outlet>, mpsc::UnboundedReceiver<Inbound>, Server) {
     let (report, done) = mpsc::unbounded_channel();
     let (send, inbound) = mpsc::unbounded_channel();
+    let full = Rc::new(Cell::new(false));
     let outlet = Rc::new(Script {
         next: Cell::new(100),
+        full: Rc::clone(&full),
         done: report,
     });
     let server = Server {
         inbound: send,
         done,
+        full,
     };
     (outlet, inbound, server)
 }

@@ -160,6 +160,57 @@ fn unlinks_are_answered_by_what_the_server_made_of_them() {
 }
 
 #[test]
+fn a_urb_that_the_server_had_no_room_for_is_unlinked_without_it() {
+    run(async {
+        let Rig {
+            mut kernel,
+            mut server,
+            ..
+        } = Rig::new();
+        kernel.read(1, 1, 64).await;
+        let (first, _) = server.request(Opcode::UsbBulkTransfer).await;
+        server.full.set(true);
+        kernel.read(2, 1, 64).await;
+        kernel.write(3, 2, b"waits").await;
+        kernel.unlink(4, 2).await;
+        kernel.expect_unlink(4, -libc::ECONNRESET).await;
+        // Once more, of what is gone by now.
+        kernel.unlink(5, 2).await;
+        kernel.expect_unlink(5, 0).await;
+        server.full.set(false);
+        server.reply(first, 0, 1, b"a");
+        kernel.expect(1, 0, b"a").await;
+        let (corr, payload) = server.request(Opcode::UsbBulkTransfer).await;
+        assert!(
+            payload.ends_with(b"waits"),
+            "the unlinked one was never sent"
+        );
+        server.reply(corr, 0, 5, &[]);
+        kernel.expect(3, 0, &[]).await;
+    });
+}
+
+#[test]
+fn an_unlink_that_crosses_the_completion_finds_it_there() {
+    run(async {
+        let Rig {
+            mut kernel,
+            mut server,
+            ..
+        } = Rig::new();
+        for seqnum in [1, 3, 5] {
+            kernel.read(seqnum, 1, 64).await;
+            let (corr, _) = server.request(Opcode::UsbBulkTransfer).await;
+            // The answer is on its way to the kernel when the kernel gives up.
+            server.reply(corr, -libc::EPIPE, 0, &[]);
+            kernel.unlink(seqnum + 1, seqnum).await;
+            kernel.expect(seqnum, -libc::EPIPE, &[]).await;
+            kernel.expect_unlink(seqnum + 1, 0).await;
+        }
+    });
+}
+
+#[test]
 fn a_request_of_the_server_is_refused() {
     run(async {
         let mut rig = Rig::new();

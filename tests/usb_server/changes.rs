@@ -122,6 +122,82 @@ fn a_reset_lets_the_interfaces_go_before_and_takes_them_again_after() {
     });
 }
 
+/// URBs on every endpoint that waits, some of them given up, and a change in their midst.
+async fn change_under_load(bench: &mut Bench, change: fn(&mut Bench) -> u32, ends_all: bool) {
+    let before: Vec<_> = (0..10)
+        .flat_map(|_| [bench.interrupt(0x83, 8, 0, &[]), bench.bulk(0x81, 8, &[])])
+        .collect();
+    bench.until(|bench| bench.device.in_flight() == 20).await;
+    bench.device.hold_calls();
+    let changed = change(bench);
+    bench.until(|bench| bench.device.waiting_calls() == 1).await;
+    let behind: Vec<_> = (0..10).map(|_| bench.bulk(0x82, 4, &[])).collect();
+    let again = change(bench);
+    let last = bench.bulk(0x82, 4, &[]);
+    let given_up = [behind[0], behind[5]];
+    for corr in [before[3], before[4]].into_iter().chain(given_up) {
+        bench.cancel(corr);
+    }
+    for corr in given_up {
+        assert_eq!(bench.transfer(corr).await, (-2, 0, vec![]));
+    }
+    bench.device.let_calls_go();
+    assert_eq!(bench.answer(changed).await.status, Status::Ok);
+    assert_eq!(bench.answer(again).await.status, Status::Ok);
+    bench.answer(last).await;
+    let ended = if ends_all { before.len() } else { 0 };
+    for corr in before.iter().take(ended) {
+        bench.answer(*corr).await;
+    }
+    let kept = behind.iter().filter(|corr| !given_up.contains(corr));
+    let kept: Vec<_> = kept.collect();
+    for corr in &kept {
+        assert_eq!(bench.transfer(**corr).await.0, 0);
+    }
+    let order = bench.answered();
+    let at = |corr: &u32| order.iter().position(|other| other == corr).unwrap();
+    assert!(
+        kept.iter()
+            .all(|corr| at(&changed) < at(corr) && at(corr) < at(&again))
+    );
+    assert!(kept.windows(2).all(|pair| at(pair[0]) < at(pair[1])));
+    assert!(at(&again) < at(&last));
+}
+
+#[test]
+fn changes_of_the_whole_device_under_load_lose_no_answer_and_keep_the_order() {
+    let changes: [fn(&mut Bench) -> u32; 2] = [
+        |bench| {
+            // Something to undo, or nothing would be done.
+            bench.control([0x40, 1, 0, 0, 0, 0, 0, 0], &[]);
+            bench.control([0x00, 9, 1, 0, 0, 0, 0, 0], &[])
+        },
+        |bench| bench.request(Opcode::UsbReset, Vec::new()),
+    ];
+    for change in changes {
+        local(async {
+            let mut bench = Bench::attach().await;
+            change_under_load(&mut bench, change, true).await;
+            assert_eq!(bench.device.in_flight(), 0);
+            assert_eq!(bench.device.claimed(), [0, 1]);
+            bench.detach().await;
+            bench.end().await;
+        });
+    }
+}
+
+#[test]
+fn a_setting_changed_under_load_leaves_other_interfaces_alone() {
+    local(async {
+        let mut bench = Bench::attach().await;
+        // Those before the change wait on interface 0, to which nothing happens.
+        change_under_load(&mut bench, |bench| bench.set_interface(1, 1), false).await;
+        assert_eq!(bench.device.in_flight(), 18);
+        bench.detach().await;
+        bench.end().await;
+    });
+}
+
 #[test]
 fn a_change_that_fails_is_answered_in_the_form_of_its_request() {
     local(async {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use myclerk::bus::usb::server::End;
 use myclerk::wire::status::Status;
 use nix::errno::Errno;
+use proptest::prelude::*;
 
 use crate::bench::{ATTACH, Bench, IsoAnswer, local};
 
@@ -322,4 +323,42 @@ fn a_stream_that_ends_answers_every_packet() {
             assert_eq!(bench.end().await, end);
         }
     });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn whatever_becomes_of_the_packets_is_what_the_answer_tells(
+        lengths in proptest::collection::vec(0_u32..3073, 1..400),
+        plans in proptest::collection::vec((0_u32..4000, prop_oneof![Just(0), -200..0_i32]), 0..400),
+        moved in 0_usize..400,
+    ) {
+        local(async {
+            let mut bench = Bench::attach_iso().await;
+            bench.device.pace(0x86);
+            for (bytes, status) in &plans {
+                bench.device.plan_packet(0x86, *bytes, *status);
+            }
+            let read = bench.iso(0x86, &lengths, &[]);
+            bench.until(|bench| bench.device.in_flight() > 0).await;
+            let moved = bench.device.tick(0x86, moved);
+            bench.cancel(read);
+            let answer = bench.iso_answer(read).await;
+            let plans = plans.iter().copied().chain(core::iter::repeat((u32::MAX, 0)));
+            let mut expected: Vec<(u32, i32)> = lengths
+                .iter()
+                .zip(plans)
+                .take(moved)
+                .map(|(length, (bytes, status))| (bytes.min(*length), status))
+                .collect();
+            expected.resize(lengths.len(), NOT_MOVED);
+            let total: u32 = expected.iter().map(|(actual, _)| actual).sum();
+            assert_eq!(answer.packets, expected);
+            assert_eq!(answer.data, counted(total as usize));
+            assert_eq!(answer.status, if moved == lengths.len() { 0 } else { -104 });
+            bench.detach().await;
+            bench.end().await;
+        });
+    }
 }

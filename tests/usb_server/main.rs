@@ -14,4 +14,5 @@ mod ending;
 mod fidelity;
 mod hostile;
 mod iso;
+mod taken;
 mod transfers;

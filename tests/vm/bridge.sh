@@ -109,6 +109,11 @@ must_be_home() {
     probed
 }
 
+# How many ports of vhci are in use; the third column is 004 for a free one.
+ports_in_use() {
+    awk '$1 != "hub" && $3 != "004"' /sys/devices/platform/vhci_hcd.0/status* | wc -l
+}
+
 remote_gone() { ! remote_usb "$1" "$2"; }
 
 home_with() { has_driver "$(owned_usb "$1" "$2")" "$3"; }

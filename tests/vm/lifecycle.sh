@@ -62,7 +62,8 @@ case_server_interrupted() {
     done
 }
 
-# Not asked to end but ended: closing usbfs and the socket of vhci has to be enough.
+# Not asked to end but ended: closing usbfs and the socket of vhci, and the guardian, have to be
+# enough.
 LIMIT_server_killed=120
 case_server_killed() {
     local disk
@@ -71,10 +72,8 @@ case_server_killed() {
     take_stick
     stop hub KILL
     # shellcheck disable=SC2086
-    must_come 60 "the end of the remote device" remote_gone $STICK
-    start_hub
-    # shellcheck disable=SC2086
     must_be_home $STICK usb-storage
+    start_hub
     must_come 60 "the laptop's next session" laptop_connected
     take_stick
     # shellcheck disable=SC2086

@@ -1,6 +1,7 @@
 //! Which guests are booted, with which devices, and which cases run in each.
 
 /// A guest, or a pair of guests, and the cases that share its boot.
+#[derive(Default)]
 pub(crate) struct Boot {
     /// Names its log directory.
     pub name: &'static str,
@@ -50,10 +51,49 @@ const USB_DEVICES: &[&str] = &[
     "-device usb-tablet,bus=xhci.0,serial=LABTABLET1",
 ];
 
+/// One of each class that is no everyday one. What a program fetches is this project's documents.
+const CLASS_DEVICES: &[&str] = &[
+    "-device qemu-xhci,id=xhci,p2=8,p3=4",
+    concat!(
+        "-netdev user,id=slirp,tftp=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs"
+    ),
+    "-device usb-net,bus=xhci.0,netdev=slirp,serial=LABNET1",
+    "-chardev socket,id=slot,path={dir}/card,server=on,wait=off",
+    "-chardev socket,id=card,path={dir}/card",
+    "-device usb-ccid,id=reader,bus=xhci.0,serial=LABCCID1",
+    "-device ccid-card-passthru,bus=reader.0,chardev=slot",
+    "-device virtserialport,bus=labserial.0,chardev=card,name=lab.card",
+    concat!(
+        "-device usb-mtp,bus=xhci.0,serial=LABMTP1,rootdir=",
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs"
+    ),
+    // Ports above p3 are no USB 3 ones.
+    "-drive if=none,id=high,format=raw,file={dir}/high.img",
+    "-device usb-uas,id=high-uas,bus=xhci.0,port=5,serial=LABUAS2",
+    "-device scsi-hd,bus=high-uas.0,drive=high",
+    "-drive if=none,id=super,format=raw,file={dir}/super.img",
+    "-device usb-uas,id=super-uas,bus=xhci.0,port=4,serial=LABUAS3",
+    "-device scsi-hd,bus=super-uas.0,drive=super",
+];
+
+const CLASS_IMAGES: &[(&str, u64)] = &[("high.img", 64 * MIB), ("super.img", 64 * MIB)];
+
 const STICK_ONLY: &[&str] = &[
     "-device qemu-xhci,id=xhci",
     "-drive if=none,id=stick,format=raw,file={dir}/stick.img",
     "-device usb-storage,bus=xhci.0,drive=stick,serial=LABSTICK1",
+];
+
+/// A stick that QEMU can unplug and keeps the image of.
+const UNPLUGGABLE: &[&str] = &[
+    "-device qemu-xhci,id=xhci,p2=4,p3=4",
+    "-blockdev driver=file,node-name=image,filename={dir}/stick.img",
+    "-blockdev driver=raw,node-name=stick,file=image",
+    "-device usb-storage,id=stick,bus=xhci.0,port=2,drive=stick,serial=LABSTICK1",
+    "-chardev null,id=nowhere",
 ];
 
 const USB_IMAGES: &[(&str, u64)] = &[("stick.img", 64 * MIB)];
@@ -69,7 +109,13 @@ pub(crate) fn boots() -> Vec<Boot> {
         hid(),
         lifecycle(),
         kill(),
+        unplug(),
+        resets(),
         refusal(),
+        classes(),
+        identity(),
+        gadget(),
+        usbtest(),
         audio(),
         many(),
         cycles(),
@@ -81,11 +127,10 @@ fn bridge(name: &'static str, script: &'static str, cases: Vec<Case>) -> Boot {
     Boot {
         name,
         script,
-        partner: None,
         devices: USB_DEVICES,
-        options: &[],
         images: USB_IMAGES,
         cases,
+        ..Boot::default()
     }
 }
 
@@ -160,6 +205,43 @@ fn kill() -> Boot {
     )
 }
 
+fn unplug() -> Boot {
+    Boot {
+        name: "unplug",
+        script: "unplug.sh",
+        devices: UNPLUGGABLE,
+        images: USB_IMAGES,
+        cases: vec![
+            pass(
+                "unplug::a_device_unplugged_while_it_is_read_comes_back_whole",
+                "under_way",
+            ),
+            pass("unplug::five_detaches_while_it_is_read", "detached"),
+            pass(
+                "unplug::another_device_at_the_port_takes_its_place",
+                "another_one",
+            ),
+        ],
+        ..Boot::default()
+    }
+}
+
+fn resets() -> Boot {
+    bridge(
+        "reset",
+        "reset.sh",
+        vec![
+            pass(
+                "reset::a_reset_on_the_laptop_resets_the_owners_device",
+                "on_laptop",
+            ),
+            pass("reset::a_disk_is_read_right_during_resets", "under_load"),
+            pass("reset::a_reset_at_the_owner_is_lived_through", "on_hub"),
+            pass("reset::a_device_moves_before_its_hub_is_worn_out", "moves"),
+        ],
+    )
+}
+
 fn refusal() -> Boot {
     bridge(
         "refusal",
@@ -170,6 +252,92 @@ fn refusal() -> Boot {
             pass("refusal::a_revoked_node", "revoked_node"),
             pass("refusal::a_node_of_another_family", "foreign_family"),
             pass("refusal::garbage_on_the_port", "garbage"),
+        ],
+    )
+}
+
+fn classes() -> Boot {
+    Boot {
+        name: "classes",
+        script: "classes.sh",
+        devices: CLASS_DEVICES,
+        images: CLASS_IMAGES,
+        cases: vec![
+            pass("classes::a_network_adapter_reaches_a_gateway", "network"),
+            pass("classes::a_card_in_a_reader_is_read", "card"),
+            pass("classes::a_file_comes_from_a_media_player", "player"),
+            pass("classes::a_uas_disk_works_at_high_speed", "disk"),
+            pass(
+                "classes::a_uas_disk_at_super_speed_is_refused_with_the_reason",
+                "refused_disk",
+            ),
+            pass("classes::a_security_key_registers_and_signs", "key"),
+        ],
+        ..Boot::default()
+    }
+}
+
+fn identity() -> Boot {
+    bridge(
+        "identity",
+        "identity.sh",
+        vec![
+            pass("identity::lsusb_says_the_same_on_both_sides", "descriptors"),
+            pass("identity::a_disks_transfers_are_the_same", "disk_trace"),
+            pass(
+                "identity::a_keyboards_transfers_are_the_same",
+                "keyboard_trace",
+            ),
+            pass(
+                "identity::a_serial_adapters_transfers_are_the_same",
+                "serial_trace",
+            ),
+        ],
+    )
+}
+
+/// Devices that the guest's own gadget functions make on an emulated controller of the kernel.
+fn gadgets(name: &'static str, script: &'static str, cases: Vec<Case>) -> Boot {
+    Boot {
+        name,
+        script,
+        cases,
+        ..Boot::default()
+    }
+}
+
+fn gadget() -> Boot {
+    gadgets(
+        "gadget",
+        "gadget.sh",
+        vec![
+            pass("gadget::bytes_pass_both_ways_through_an_acm_port", "acm"),
+            pass("gadget::hid_reports_go_in_and_out", "hid"),
+            pass(
+                "gadget::a_disk_and_its_backing_file_have_one_hash",
+                "mass_storage",
+            ),
+            pass(
+                "gadget::the_three_functions_of_one_device_work_together",
+                "composite",
+            ),
+        ],
+    )
+}
+
+fn usbtest() -> Boot {
+    gadgets(
+        "usbtest",
+        "usbtest.sh",
+        vec![
+            pass(
+                "usbtest::every_case_that_passes_direct_passes_bridged_at_high_speed",
+                "high_speed",
+            ),
+            pass(
+                "usbtest::every_case_that_passes_direct_passes_bridged_at_super_speed",
+                "super_speed",
+            ),
         ],
     )
 }
@@ -185,7 +353,6 @@ fn audio() -> Boot {
     Boot {
         name: "audio",
         script: "audio.sh",
-        partner: None,
         devices: SOUND_DEVICES,
         options: &[
             "--virtual-time",
@@ -194,7 +361,6 @@ fn audio() -> Boot {
             "--env",
             "LAB_SCRATCH={dir}",
         ],
-        images: &[],
         cases: vec![
             pass(
                 "lab::a_missing_frame_of_a_stream_is_found",
@@ -211,6 +377,7 @@ fn audio() -> Boot {
             pass("usb_audio::a_recording_has_no_gap", "recorded"),
             pass("usb_video::a_minute_of_pictures_has_no_gap", "filmed"),
         ],
+        ..Boot::default()
     }
 }
 
@@ -267,11 +434,10 @@ fn many() -> Boot {
     Boot {
         name: "many",
         script: "many.sh",
-        partner: None,
         devices: MANY_DEVICES,
-        options: &[],
         images: MANY_IMAGES,
         cases: vec![pass("many::sixteen_devices_are_used_at_once", "sixteen")],
+        ..Boot::default()
     }
 }
 
@@ -279,14 +445,12 @@ fn cycles() -> Boot {
     Boot {
         name: "cycles",
         script: "cycles.sh",
-        partner: None,
         devices: ADAPTER_ONLY,
-        options: &[],
-        images: &[],
         cases: vec![pass(
             "many::two_hundred_cycles_leave_nothing_behind",
             "cycles",
         )],
+        ..Boot::default()
     }
 }
 
@@ -296,12 +460,12 @@ fn two_guests() -> Boot {
         script: "pair_hub.sh",
         partner: Some("pair_laptop.sh"),
         devices: STICK_ONLY,
-        options: &[],
         images: USB_IMAGES,
         cases: vec![
             pass("pair::two_guests_reach_each_other", "ping"),
             pass("pair::a_stick_is_read_from_another_kernel", "storage_read"),
         ],
+        ..Boot::default()
     }
 }
 
@@ -317,15 +481,14 @@ fn lab() -> Boot {
     Boot {
         name: "lab",
         script: "lab.sh",
-        partner: None,
         devices: USB_DEVICES,
-        options: &[],
         images: USB_IMAGES,
         cases: vec![
             pass("lab::the_stock_kernels_modules_load", "modules"),
             pass("lab::the_emulated_usb_devices_are_there", "usb_devices"),
             pass("lab::two_namespaces_reach_only_each_other", "namespaces"),
         ],
+        ..Boot::default()
     }
 }
 
@@ -338,10 +501,6 @@ fn misbehaving() -> Boot {
     Boot {
         name: "misbehaving",
         script: "detector.sh",
-        partner: None,
-        devices: &[],
-        options: &[],
-        images: &[],
         cases: vec![
             fails(
                 "detector::a_kernel_warning_fails_its_case",
@@ -370,6 +529,7 @@ fn misbehaving() -> Boot {
                 wanted: Wanted::Hang,
             },
         ],
+        ..Boot::default()
     }
 }
 
@@ -377,14 +537,11 @@ fn panicking() -> Boot {
     Boot {
         name: "panicking",
         script: "detector.sh",
-        partner: None,
-        devices: &[],
-        options: &[],
-        images: &[],
         cases: vec![Case {
             name: "detector::a_guest_that_panics_is_noticed",
             function: "panic",
             wanted: Wanted::Panic,
         }],
+        ..Boot::default()
     }
 }

@@ -1,35 +1,43 @@
 //! The half that makes a remote USB device a local one, by `vhci-hcd`.
 //!
 //! [`socket`] reads and writes the kernel's messages, [`urbs`] decides, [`pump`] joins both with the
-//! session and ends the attachment in order.
+//! session and ends the attachment in order, [`reattach`] moves it to another port before the
+//! kernel's sequence numbers are used up, and [`reset`] tells the server of resets.
 
 mod answer;
 mod endpoints;
 mod iso;
+mod plug;
 mod pump;
+mod reattach;
 mod request;
+mod reset;
+mod seqnum;
 mod socket;
 mod urbs;
 
 pub use answer::Violation;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::endpoints::Endpoints;
+use self::plug::Plug;
 use self::pump::Pump;
-use super::descriptor::NoDevice;
+use super::descriptor::{Descriptors, NoDevice};
 use super::op::{AttachResponse, Speed};
 use crate::bus::{Inbound, Outlet};
 use crate::kernel::usbip_pdu::PduError;
 use crate::kernel::vhci::{self, PortId, Vhci, VhciError};
 use crate::wire::status::Status;
+
+/// Mass storage, SCSI, USB attached SCSI: the class of an interface.
+const ATTACHED_SCSI: [u8; 3] = [0x08, 0x06, 0x62];
 
 /// Why a device that the server has given us cannot be attached.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +51,12 @@ pub enum AttachError {
     /// What the server sent does not begin with a device descriptor.
     #[error("the server's description of the device is unusable")]
     Descriptors(#[from] NoDevice),
+    /// It is a disk that at its speed needs streams.
+    #[error(
+        "it is a disk for USB attached SCSI alone, which at super speed needs streams, and vhci-hcd \
+         has none; at a USB 2 port of its owner it works"
+    )]
+    Streams,
     /// No socket could be made.
     #[error("no socket pair for the kernel")]
     Socket(#[source] io::Error),
@@ -72,6 +86,15 @@ pub enum Ended {
     /// The server's answers could not be believed.
     #[error("the server broke the protocol")]
     Violation(#[from] Violation),
+    /// The kernel's sequence numbers are used up on this port, and there is no other one.
+    #[error("the device had to leave its port: {0}")]
+    NoPort(#[source] VhciError),
+    /// The device had to leave its port, and no socket could be made for another one.
+    #[error("no socket pair for the kernel")]
+    Socket(#[source] io::Error),
+    /// The device had to leave its port, and the server did not let go of what was in flight.
+    #[error("the server did not answer in time")]
+    Silent,
     /// The runtime ended before the attachment did; the kernel frees the port by itself.
     #[error("the attachment was torn down")]
     TornDown,
@@ -88,24 +111,23 @@ pub enum KernelFault {
     DuplicateSeqnum(u32),
 }
 
-/// An attached device. Dropping it leaves the device attached until a [`Detacher`], the kernel or
+/// An attached device. Dropping it leaves the device attached until a [`Handle`], the kernel or
 /// the server ends it.
 #[derive(Debug)]
 pub struct Attachment {
-    port: PortId,
-    detacher: Detacher,
+    handle: Handle,
     ended: oneshot::Receiver<Ended>,
 }
 
 impl Attachment {
-    /// The port that the device is attached to.
-    pub const fn port(&self) -> PortId {
-        self.port
+    /// The port that the device is attached to now.
+    pub fn port(&self) -> PortId {
+        self.handle.port()
     }
 
-    /// Ends the attachment from elsewhere.
-    pub fn detacher(&self) -> Detacher {
-        self.detacher.clone()
+    /// Steers the attachment from elsewhere.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// Waits until the port is free again and the server has been told.
@@ -114,14 +136,77 @@ impl Attachment {
     }
 }
 
-/// Asks an attachment to end.
+/// Steers an attachment.
 #[derive(Clone, Debug)]
-pub struct Detacher(Arc<Notify>);
+pub struct Handle(Rc<Shared>);
 
-impl Detacher {
+impl Handle {
+    /// The port that the device is attached to now: it changes when the hub's sequence numbers are
+    /// used up.
+    pub fn port(&self) -> PortId {
+        self.0.port.get()
+    }
+
     /// Starts the detaching; [`Attachment::ended`] tells when it is done. More than one call is one.
     pub fn detach(&self) {
-        self.0.notify_one();
+        self.0.stop.notify_one();
+    }
+
+    /// Says that this machine is about to reset the port, so that the server's device is reset as
+    /// soon as the kernel looks at it, even if it does not answer any more. Until the notice is
+    /// dropped.
+    pub fn announce_reset(&self) -> ResetNotice {
+        let announced = &self.0.announced;
+        announced.set(announced.get() + 1);
+        ResetNotice(Rc::clone(&self.0))
+    }
+}
+
+/// A reset of the port that is under way.
+#[derive(Debug)]
+#[must_use]
+pub struct ResetNotice(Rc<Shared>);
+
+impl Drop for ResetNotice {
+    fn drop(&mut self) {
+        let announced = &self.0.announced;
+        announced.set(announced.get().saturating_sub(1));
+    }
+}
+
+/// What an attachment's task and its handles share.
+#[derive(Debug)]
+struct Shared {
+    port: Cell<PortId>,
+    stop: Notify,
+    /// How many are resetting the port.
+    announced: Cell<usize>,
+}
+
+impl Shared {
+    const fn is_reset_announced(&self) -> bool {
+        self.announced.get() > 0
+    }
+}
+
+/// What is to be known of a device to plug it in.
+struct Device {
+    devno: u32,
+    speed: vhci::Speed,
+    endpoints: Rc<RefCell<Endpoints>>,
+}
+
+impl Device {
+    fn parse(device: &AttachResponse) -> Result<Self, AttachError> {
+        Ok(Self {
+            devno: device.devno,
+            speed: port_speed(device.spd)?,
+            endpoints: Rc::new(RefCell::new(Endpoints::parse(
+                &device.desc,
+                device.cfg,
+                device.spd,
+            )?)),
+        })
     }
 }
 
@@ -139,14 +224,14 @@ pub fn attach(
     outlet: Rc<dyn Outlet>,
     inbound: mpsc::UnboundedReceiver<Inbound>,
 ) -> Result<Attachment, AttachError> {
-    let endpoints = Endpoints::parse(&device.desc, device.cfg, device.spd)?;
-    let speed = port_speed(device.spd)?;
-    let (ours, kernels) = UnixStream::pair().map_err(AttachError::Socket)?;
-    let ours = to_tokio(ours)?;
-    let port = vhci.attach(kernels.as_fd(), device.devno, speed)?;
-    tracing::info!(%port, %speed, "device attached");
-    let session = (outlet, inbound);
-    Ok(start(ours, vhci, port, endpoints, session))
+    if needs_streams(&Descriptors::parse(&device.desc)?, port_speed(device.spd)?) {
+        return Err(AttachError::Streams);
+    }
+    let device = Device::parse(device)?;
+    let (ours, kernels) = reattach::pair().map_err(AttachError::Socket)?;
+    let port = vhci.attach(kernels.as_fd(), device.devno, device.speed)?;
+    tracing::info!(%port, speed = %device.speed, "device attached");
+    Ok(start(ours, vhci, port, device, (outlet, inbound)))
 }
 
 /// Serves a device on a port that is attached already, through our end of its socket.
@@ -161,9 +246,12 @@ pub fn serve(
     outlet: Rc<dyn Outlet>,
     inbound: mpsc::UnboundedReceiver<Inbound>,
 ) -> Result<Attachment, AttachError> {
-    let endpoints = Endpoints::parse(&device.desc, device.cfg, device.spd)?;
-    let session = (outlet, inbound);
-    Ok(start(to_tokio(socket)?, vhci, port, endpoints, session))
+    let device = Device::parse(device)?;
+    let socket = socket
+        .set_nonblocking(true)
+        .and_then(|()| tokio::net::UnixStream::from_std(socket))
+        .map_err(AttachError::Socket)?;
+    Ok(start(socket, vhci, port, device, (outlet, inbound)))
 }
 
 type Session = (Rc<dyn Outlet>, mpsc::UnboundedReceiver<Inbound>);
@@ -172,33 +260,36 @@ fn start(
     socket: tokio::net::UnixStream,
     vhci: &Rc<Vhci>,
     port: PortId,
-    endpoints: Endpoints,
+    device: Device,
     session: Session,
 ) -> Attachment {
-    let stop = Arc::new(Notify::new());
+    let shared = Rc::new(Shared {
+        port: Cell::new(port),
+        stop: Notify::new(),
+        announced: Cell::new(0),
+    });
     let (done, ended) = oneshot::channel();
-    let endpoints = Rc::new(RefCell::new(endpoints));
-    let pump = Pump::new(socket, endpoints, session, Arc::clone(&stop));
-    let vhci = Rc::clone(vhci);
+    let plug = Plug::new(socket, &device.endpoints);
+    let pump = Pump::new(plug, Rc::clone(vhci), device, session, Rc::clone(&shared));
+    let handle = Handle(shared);
+    let of_task = handle.clone();
     tokio::task::spawn_local(async move {
-        let end = pump.run(&vhci, port).await;
+        let end = pump.run().await;
         let reason: &(dyn std::error::Error + 'static) = &end;
-        tracing::info!(%port, reason, "device detached");
+        tracing::info!(port = %of_task.port(), reason, "device detached");
         // Nobody has to wait for the end.
         let _ = done.send(end);
     });
-    Attachment {
-        port,
-        detacher: Detacher(stop),
-        ended,
-    }
+    Attachment { handle, ended }
 }
 
-fn to_tokio(socket: UnixStream) -> Result<tokio::net::UnixStream, AttachError> {
-    socket
-        .set_nonblocking(true)
-        .and_then(|()| tokio::net::UnixStream::from_std(socket))
-        .map_err(AttachError::Socket)
+/// Whether no driver would take the device because vhci-hcd has no streams (kernel
+/// `drivers/usb/storage/uas-detect.h`). A disk with a bulk-only setting gets usb-storage instead.
+fn needs_streams(device: &Descriptors, speed: vhci::Speed) -> bool {
+    let mut settings = device.configurations.iter().flat_map(|c| &c.settings);
+    matches!(speed, vhci::Speed::Super | vhci::Speed::SuperPlus)
+        && device.configurations.iter().any(|c| !c.settings.is_empty())
+        && settings.all(|setting| setting.class == ATTACHED_SCSI)
 }
 
 fn port_speed(speed: Speed) -> Result<vhci::Speed, AttachError> {

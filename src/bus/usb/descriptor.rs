@@ -1,7 +1,19 @@
 //! A bounded reader of device and configuration descriptors (USB 2.0, 9.6): which endpoints the
 //! device really has. Everything a peer asks for is checked against this.
 
+use std::collections::BTreeSet;
+
 use crate::kernel::usbfs::TransferType;
+
+/// Most configurations of a device (kernel `USB_MAXCONFIG`, drivers/usb/core/config.c). What is
+/// beyond this and the other three is left out, as the kernel leaves it out.
+pub const MAX_CONFIGURATIONS: usize = 8;
+/// Most interfaces of a configuration (kernel `USB_MAXINTERFACES`).
+pub const MAX_INTERFACES: usize = 32;
+/// Most alternate settings of an interface (kernel `USB_MAXALTSETTING`).
+pub const MAX_SETTINGS: usize = 128;
+/// Most endpoints of an alternate setting: 15 in each direction (kernel `USB_MAXENDPOINTS`).
+pub const MAX_ENDPOINTS: usize = 30;
 
 const DEVICE: u8 = 1;
 const CONFIGURATION: u8 = 2;
@@ -74,14 +86,15 @@ impl Descriptors {
     /// Reads a device descriptor followed by configuration descriptors, as usbfs gives them.
     ///
     /// What is damaged or cut off behind the device descriptor is left out, as the kernel leaves
-    /// it out: an endpoint that is not found cannot be used.
+    /// it out: an endpoint that is not found cannot be used. Of two alternate settings with the same
+    /// numbers the first counts. Takes time and memory in proportion to the bytes.
     ///
     /// # Errors
     /// [`NoDevice`].
     pub fn parse(bytes: &[u8]) -> Result<Self, NoDevice> {
         let Some((
             [
-                length,
+                _,
                 DEVICE,
                 usb0,
                 usb1,
@@ -98,16 +111,14 @@ impl Descriptors {
                 _,
                 count,
             ],
-            _,
+            mut rest,
         )) = bytes.split_first_chunk::<18>()
         else {
             return Err(NoDevice);
         };
-        let mut rest = bytes
-            .get(usize::from(*length).max(18)..)
-            .unwrap_or_default();
+        // usbfs gives 18 bytes whatever bLength says.
         let mut configurations = Vec::new();
-        while configurations.len() < usize::from(*count) {
+        while configurations.len() < usize::from(*count).min(MAX_CONFIGURATIONS) {
             let Some((configuration, behind)) = Configuration::split(rest) else {
                 break;
             };
@@ -145,7 +156,7 @@ impl Configuration {
     }
 
     fn read(value: u8, body: &[u8]) -> Self {
-        let mut settings: Vec<Setting> = Vec::new();
+        let mut settings = Settings::default();
         for descriptor in walk(body) {
             match *descriptor {
                 [
@@ -158,14 +169,12 @@ impl Configuration {
                     subclass,
                     protocol,
                     ..,
-                ] => {
-                    settings.push(Setting {
-                        interface,
-                        alternate,
-                        class: [class, subclass, protocol],
-                        endpoints: Vec::new(),
-                    });
-                }
+                ] => settings.begin(Setting {
+                    interface,
+                    alternate,
+                    class: [class, subclass, protocol],
+                    endpoints: Vec::new(),
+                }),
                 [
                     _,
                     ENDPOINT,
@@ -175,24 +184,19 @@ impl Configuration {
                     packet1,
                     interval,
                     ..,
-                ] => {
-                    let Some(setting) = settings.last_mut() else {
-                        continue;
-                    };
-                    let repeated = setting.endpoint(address).is_some();
-                    if address & 0x70 == 0 && address & 0x0f != 0 && !repeated {
-                        setting.endpoints.push(Endpoint {
-                            address,
-                            kind: kind_of(attributes),
-                            max_packet: u16::from_le_bytes([packet0, packet1]),
-                            interval,
-                        });
-                    }
-                }
+                ] => settings.add(Endpoint {
+                    address,
+                    kind: kind_of(attributes),
+                    max_packet: u16::from_le_bytes([packet0, packet1]),
+                    interval,
+                }),
                 _ => {}
             }
         }
-        Self { value, settings }
+        Self {
+            value,
+            settings: settings.found,
+        }
     }
 
     /// The numbers of the interfaces, ascending.
@@ -215,6 +219,42 @@ impl Setting {
     /// The endpoint of that address.
     pub fn endpoint(&self, address: u8) -> Option<&Endpoint> {
         self.endpoints.iter().find(|e| e.address == address)
+    }
+}
+
+/// The settings of a configuration while they are read.
+#[derive(Default)]
+struct Settings {
+    found: Vec<Setting>,
+    names: BTreeSet<(u8, u8)>,
+    interfaces: BTreeSet<u8>,
+    /// The last one counts, and its endpoints with it.
+    open: bool,
+}
+
+impl Settings {
+    fn begin(&mut self, setting: Setting) {
+        let interface = setting.interface;
+        let known = self.interfaces.contains(&interface);
+        let room = known || self.interfaces.len() < MAX_INTERFACES;
+        let settings = self.names.range((interface, 0)..=(interface, u8::MAX));
+        let name = (interface, setting.alternate);
+        self.open = room && settings.count() < MAX_SETTINGS && self.names.insert(name);
+        if self.open {
+            self.interfaces.insert(interface);
+            self.found.push(setting);
+        }
+    }
+
+    fn add(&mut self, endpoint: Endpoint) {
+        let address = endpoint.address;
+        let exists = address & 0x70 == 0 && address & 0x0f != 0;
+        let Some(setting) = self.found.last_mut().filter(|_| self.open && exists) else {
+            return;
+        };
+        if setting.endpoints.len() < MAX_ENDPOINTS && setting.endpoint(address).is_none() {
+            setting.endpoints.push(endpoint);
+        }
     }
 }
 
@@ -311,6 +351,58 @@ mod tests {
         assert_eq!(device.configurations[0].settings, []);
     }
 
+    /// The device descriptor with a configuration of these descriptors.
+    fn device_with(body: &[u8]) -> Vec<u8> {
+        let [low, high] = u16::try_from(9 + body.len()).unwrap().to_le_bytes();
+        let header = [9, 2, low, high, 1, 1, 0, 0x80, 50];
+        [&FTDI[..18], &header, body].concat()
+    }
+
+    #[test]
+    fn no_more_is_read_than_the_kernel_reads() {
+        let mut body = Vec::new();
+        for interface in 0..40 {
+            for alternate in 0..150 {
+                body.extend([9, 4, interface, alternate, 1, 0xff, 0, 0, 0]);
+            }
+        }
+        for address in 0..=u8::MAX {
+            body.extend([7, 5, address, 2, 64, 0, 0]);
+        }
+        let device = Descriptors::parse(&device_with(&body)).unwrap();
+        let settings = &device.configurations[0].settings;
+        assert_eq!(settings.len(), MAX_INTERFACES * MAX_SETTINGS);
+        assert!(settings.iter().all(|setting| setting.endpoints.is_empty()));
+        let body = body.split_off(39 * 150 * 9 + 149 * 9);
+        let device = Descriptors::parse(&device_with(&body)).unwrap();
+        let setting = device.configurations[0].setting(39, 149).unwrap();
+        assert_eq!(setting.endpoints.len(), MAX_ENDPOINTS);
+    }
+
+    #[test]
+    fn of_two_settings_with_the_same_numbers_the_first_counts() {
+        let body = [
+            9, 4, 0, 0, 1, 0xff, 0, 0, 0, 7, 5, 0x81, 2, 64, 0, 0, // the first
+            9, 4, 0, 0, 1, 3, 0, 0, 0, 7, 5, 0x82, 2, 64, 0, 0, // again
+            9, 4, 0, 1, 0, 3, 0, 0, 0,
+        ];
+        let device = Descriptors::parse(&device_with(&body)).unwrap();
+        let settings = &device.configurations[0].settings;
+        assert_eq!(settings.len(), 2);
+        assert_eq!(settings[0].class, [0xff, 0, 0]);
+        assert!(settings[0].endpoint(0x82).is_none());
+    }
+
+    #[test]
+    fn a_device_descriptor_has_18_bytes_whatever_it_says() {
+        for length in [0, 1, 17, 255] {
+            let mut bytes = FTDI;
+            bytes[0] = length;
+            let device = Descriptors::parse(&bytes).unwrap();
+            assert_eq!(device.configurations.len(), 1);
+        }
+    }
+
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
@@ -325,7 +417,7 @@ mod tests {
             bytes[17] = 255;
             bytes.extend(tail);
             let device = Descriptors::parse(&bytes).unwrap();
-            prop_assert!(device.configurations.len() <= 255);
+            prop_assert!(device.configurations.len() <= MAX_CONFIGURATIONS);
         }
 
         #[test]

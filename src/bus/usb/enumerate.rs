@@ -13,6 +13,10 @@ use super::hostuse::is_imported;
 /// Longest device id in bytes (profile 19).
 const MAX_ID: usize = 64;
 
+/// Most alternate settings that are listed of one device. Far more than real devices have, and few
+/// enough that no device makes the list too long for the others.
+pub const MAX_LISTED: usize = 256;
+
 /// Where a device is plugged in. The address changes with every plugging.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
@@ -33,6 +37,9 @@ pub struct UsbDeviceInfo {
     pub location: Location,
     /// Ports on the way from the root hub, `1.4`.
     pub ports: String,
+    /// The name of its socket's other port: a USB 3 socket is one for high speed and one for super
+    /// speed, at different buses.
+    pub peer: Option<String>,
     /// It was imported from another machine, by vhci-hcd.
     pub imported: bool,
     /// idVendor.
@@ -118,6 +125,8 @@ fn describe(info: &nusb::DeviceInfo) -> UsbDeviceInfo {
             })
             .collect()
     });
+    let peer = fs::canonicalize(sysfs.join("port/peer")).ok();
+    let peer = peer.and_then(|port| port_name(port.file_name()?.to_str()?));
     let imported = fs::canonicalize(&sysfs).is_ok_and(|device| is_imported(&device));
     UsbDeviceInfo {
         id: String::new(),
@@ -127,6 +136,7 @@ fn describe(info: &nusb::DeviceInfo) -> UsbDeviceInfo {
             sysfs,
         },
         ports: ports.join("."),
+        peer,
         imported,
         vendor: info.vendor_id(),
         product: info.product_id(),
@@ -140,16 +150,32 @@ fn describe(info: &nusb::DeviceInfo) -> UsbDeviceInfo {
     }
 }
 
+/// What the kernel calls `usb2-port4` (at a root hub) or `2-1-port4` (at another hub).
+fn port_name(port: &str) -> Option<String> {
+    let (hub, number) = port.rsplit_once("-port")?;
+    Some(match hub.strip_prefix("usb") {
+        Some(bus) => format!("usb@{bus}-{number}"),
+        None => format!("usb@{hub}.{number}"),
+    })
+}
+
 /// nusb shows the current alternate settings only, the kernel's copy of the descriptors has all.
 fn active_settings(sysfs: &std::path::Path) -> Option<Vec<[u8; 5]>> {
     let bytes = fs::read(sysfs.join("descriptors")).ok()?;
     let active = fs::read_to_string(sysfs.join("bConfigurationValue")).ok()?;
     let active: u8 = active.trim().parse().ok()?;
-    let device = Descriptors::parse(&bytes).ok()?;
-    let settings = &device.configuration(active)?.settings;
+    settings(&bytes, active)
+}
+
+/// `[interface, alternate, class, subclass, protocol]` of every alternate setting of one
+/// configuration, [`MAX_LISTED`] at most; `None` when the descriptors have no such configuration.
+pub fn settings(descriptors: &[u8], configuration: u8) -> Option<Vec<[u8; 5]>> {
+    let device = Descriptors::parse(descriptors).ok()?;
+    let settings = &device.configuration(configuration)?.settings;
     Some(
         settings
             .iter()
+            .take(MAX_LISTED)
             .map(|s| {
                 let [class, subclass, protocol] = s.class;
                 [s.interface, s.alternate, class, subclass, protocol]
@@ -215,6 +241,7 @@ mod tests {
                 sysfs: PathBuf::new(),
             },
             ports: ports.to_owned(),
+            peer: None,
             imported: false,
             vendor: 0x0403,
             product: 0x6001,
@@ -283,6 +310,14 @@ mod tests {
             ids(vec![device("1", Some("0001")), copy]),
             ["usb:0403:6001:0001", "usb:0403:6001@1-2"]
         );
+    }
+
+    #[test]
+    fn the_kernels_names_of_ports_are_understood() {
+        assert_eq!(port_name("usb2-port14").unwrap(), "usb@2-14");
+        assert_eq!(port_name("2-1-port3").unwrap(), "usb@2-1.3");
+        assert_eq!(port_name("2-1.4-port3").unwrap(), "usb@2-1.4.3");
+        assert_eq!(port_name("2-1:1.0"), None);
     }
 
     #[test]

@@ -83,6 +83,12 @@ impl Fake {
         state.settle();
     }
 
+    /// Resets the device as another program of its owner does: whoever has claimed interfaces loses
+    /// them to the kernel drivers.
+    pub fn reset_by_other(&self) {
+        self.state().reset_by_other();
+    }
+
     /// Ends the next transfer of an endpoint that is not isochronous with that status, after it
     /// moved so many bytes at most (received ones are 0xee).
     pub fn end_next(&self, endpoint: u8, status: i32, bytes: usize) {

@@ -45,6 +45,13 @@ pub trait UsbDevice {
     /// `ENODEV` when the device is gone and everything finished was taken back.
     fn reap(&self) -> Result<Option<Completion>, Errno>;
 
+    /// Claims an interface that no driver has, or that is claimed already: a check that waits for
+    /// nobody but a reset that is going on.
+    ///
+    /// # Errors
+    /// As [`crate::kernel::usbfs::Device::claim`].
+    fn claim(&self, interface: u8) -> Result<(), Errno>;
+
     /// Ready when [`UsbDevice::reap`] may have something to give, or the device is gone. After
     /// that, reap until there is nothing: it is told once.
     fn poll_completed(&self, context: &mut Context<'_>) -> Poll<()>;
@@ -72,6 +79,8 @@ pub trait UsbPort: Send + Sync {
     ) -> Result<usize, Errno>;
     /// Gives up a transfer, which is still to be reaped.
     fn discard(&self, key: u64) -> Result<(), Errno>;
+    /// Takes an interface that no driver has; nothing happens when it is claimed already.
+    fn claim(&self, interface: u8) -> Result<(), Errno>;
     /// Takes an interface from its kernel driver.
     fn disconnect_claim(&self, interface: u8) -> Result<(), Errno>;
     /// Gives an interface up, to no driver.

@@ -25,6 +25,7 @@ fn found(id: &str, name: &str, hazard: Option<(&str, bool)>) -> Found {
     Found {
         id: id.parse().unwrap(),
         port: None,
+        peer: None,
         name: name.to_owned(),
         hazard,
     }
@@ -130,6 +131,47 @@ fn an_export_tells_how_many_entries_let_somebody_see_it() {
     let exported = home.export(FTDI, false).unwrap();
     assert_eq!((exported.entries, exported.changed), (1, false));
     assert_eq!(home.export("usb:04*", false).unwrap().entries, 1);
+}
+
+/// The same registry, the stick with a mounted disk at port 1-4.
+fn plugged(mut home: Home) -> Home {
+    let mounted = Some(("its disk sdb1 is mounted", true));
+    home.registry.sync(vec![Found {
+        port: Some("usb@1-4".parse().unwrap()),
+        ..found("usb:0781:5567:S1", "Cruzer Blade", mounted)
+    }]);
+    home
+}
+
+#[test]
+fn a_port_is_exported_as_such_whether_something_is_plugged_in_or_not() {
+    let home = plugged(Home::new());
+    let error = home.export("usb@1-4", false).unwrap_err();
+    assert_eq!(error.cause.as_deref(), Some("its disk sdb1 is mounted"));
+    home.grant("usb:0781:5567:S1", "shed").unwrap();
+    let exported = home.export("usb@1-4", true).unwrap();
+    assert_eq!(
+        (&*exported.device, &*exported.name, exported.entries),
+        ("usb@1-4", "Cruzer Blade", 1)
+    );
+    assert_eq!(home.export("usb@7-7", false).unwrap().name, "");
+    assert_eq!(
+        home.export("usb@7", false).unwrap_err().kind,
+        ErrorKind::NotFound
+    );
+    assert_eq!(home.grant("usb@1-4", "shed").unwrap().device, "usb@1-4");
+}
+
+#[test]
+fn a_device_that_its_port_still_offers_is_told_when_it_is_unexported() {
+    let home = plugged(Home::new());
+    home.export("usb@1-4", true).unwrap();
+    let exported = home.export("Cruzer Blade", true).unwrap();
+    assert_eq!(exported.plugged.as_deref(), Some("usb@1-4"));
+    let unexported = unexport(&home.state, home.known(), "usb:0781:5567:S1").unwrap();
+    assert_eq!(unexported.still, ["usb@1-4"]);
+    let unexported = unexport(&home.state, home.known(), "usb@1-4").unwrap();
+    assert_eq!((unexported.changed, unexported.still.len()), (true, 0));
 }
 
 #[test]

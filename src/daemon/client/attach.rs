@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::follow::is_unplugging;
 use super::hub::Hub;
 use super::{Client, files};
-use crate::bus::usb::client::{self, AttachError, Attachment, Detacher};
+use crate::bus::usb::client::{self, AttachError, Attachment, Handle};
 use crate::bus::usb::op::{AttachRequest, AttachResponse, Mode as UseMode, Speed};
 use crate::daemon::admin::unresolved;
 use crate::daemon::control::Conversation;
@@ -23,7 +23,7 @@ use crate::device::name::{self, Candidate, NameError};
 use crate::device::op::{Brief, DeviceRequest, Info, ListRequest, ListResponse};
 use crate::device::registry::State;
 use crate::kernel::clock;
-use crate::kernel::vhci::{PortId, Vhci, VhciError};
+use crate::kernel::vhci::{PortId, Vhci};
 use crate::wire::msgpack;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
@@ -45,19 +45,28 @@ pub(super) struct Attached {
     /// Its id, as far as the owner told.
     pub(super) id: String,
     pub(super) name: String,
-    pub(super) port: PortId,
     pub(super) speed: Speed,
     since: Mono,
-    detacher: Detacher,
+    handle: Handle,
     ended: Cell<bool>,
     end: Notify,
     why: RefCell<Option<String>>,
 }
 
 impl Attached {
+    /// The port it is on now.
+    pub(super) fn port(&self) -> PortId {
+        self.handle.port()
+    }
+
+    /// Steers the attachment.
+    pub(super) const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// Starts giving it back.
     pub(super) fn detach(&self) {
-        self.detacher.detach();
+        self.handle.detach();
     }
 
     /// Waits until it is gone.
@@ -73,7 +82,7 @@ impl Attached {
 
     /// The device for people, with the files that it has now.
     pub(super) fn info(&self, vhci: &Vhci) -> AttachedDevice {
-        let files = sysfs(vhci, self.port).map(|device| files::below(&device));
+        let files = sysfs(vhci, self.port()).map(|device| files::below(&device));
         AttachedDevice {
             files: files.unwrap_or_default(),
             ..self.describe()
@@ -86,7 +95,7 @@ impl Attached {
             node: self.node.clone(),
             device: self.device.clone(),
             name: self.name.clone(),
-            port: self.port.0,
+            port: self.port().0,
             speed: self.speed.to_string(),
             live: !self.ended.get(),
             age: clock::mono().since(self.since).as_secs(),
@@ -97,7 +106,7 @@ impl Attached {
 }
 
 /// Where sysfs has the device on a port, once the kernel has enumerated it.
-fn sysfs(vhci: &Vhci, port: PortId) -> Option<PathBuf> {
+pub(super) fn sysfs(vhci: &Vhci, port: PortId) -> Option<PathBuf> {
     let ports = vhci.ports().ok()?;
     let port = ports.into_iter().find(|candidate| candidate.id == port)?;
     let device = Path::new(USB_DEVICES).join(port.local_bus_id);
@@ -120,7 +129,7 @@ impl Client {
         }
         if target.listed {
             // Without vhci-hcd the owner need not let its drivers go for nothing.
-            self.vhci.ports().map_err(|error| vhci_error(&error))?;
+            self.vhci.ports().map_err(|error| self.no_port(&error))?;
         }
         self.end_waiting(&node.id, target.name());
         asker.step(format!("asking {} for {}", node.name, target.name()));
@@ -138,6 +147,28 @@ impl Client {
         Ok(attached.info(&self.vhci))
     }
 
+    fn not_attached(&self, error: &AttachError, device: &str) -> ControlError {
+        match error {
+            AttachError::Vhci(error) => self.no_port(error),
+            AttachError::Streams => {
+                ControlError::refused(format!("no driver on this machine can use {device}"))
+                    .because(error.to_string())
+            }
+            AttachError::Socket(cause) => {
+                let error = ControlError::failed(error.to_string()).because(cause.to_string());
+                match cause.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EMFILE) => {
+                        error.mend("raise its limit of open files: LimitNOFILE= of its service")
+                    }
+                    Some(_) | None => error,
+                }
+            }
+            AttachError::Speed(_) | AttachError::Descriptors(_) => {
+                ControlError::failed(error.to_string())
+            }
+        }
+    }
+
     /// Makes a device local and looks after it from then on.
     pub(super) async fn take(
         self: &Rc<Self>,
@@ -152,7 +183,7 @@ impl Client {
             Ok(attachment) => attachment,
             Err(error) => {
                 outlet.reset(Status::Ok);
-                return Err(attach_error(&error));
+                return Err(self.not_attached(&error, target.name()));
             }
         };
         let attached = Rc::new(Attached {
@@ -160,10 +191,9 @@ impl Client {
             device: target.name().to_owned(),
             id: target.brief.dev,
             name: target.brief.name,
-            port: attachment.port(),
             speed: response.spd,
             since: clock::mono(),
-            detacher: attachment.detacher(),
+            handle: attachment.handle(),
             ended: Cell::new(false),
             end: Notify::new(),
             why: RefCell::default(),
@@ -189,7 +219,7 @@ impl Client {
     async fn settle(&self, attached: &Attached) -> Result<(), ControlError> {
         let bound = async {
             loop {
-                let device = sysfs(&self.vhci, attached.port);
+                let device = sysfs(&self.vhci, attached.port());
                 if device.is_some_and(|device| has_driver(&device)) {
                     return;
                 }
@@ -234,7 +264,7 @@ async fn watch(
     let end = attachment.ended().await;
     let reason: &dyn std::error::Error = &end;
     let (node, device) = (&attached.node.name, &attached.device);
-    tracing::info!(node, device, port = %attached.port, reason, "device is no longer attached");
+    tracing::info!(node, device, port = %attached.port(), reason, "device is no longer attached");
     *attached.why.borrow_mut() = Some(end.to_string());
     attached.ended.set(true);
     attached.end.notify_waiters();
@@ -456,31 +486,4 @@ fn call_error(error: &CallError, node: &NodeName, thing: &str) -> ControlError {
             ControlError::failed(format!("{name} could not be asked")).because(error.to_string())
         }
     }
-}
-
-fn attach_error(error: &AttachError) -> ControlError {
-    match error {
-        AttachError::Vhci(error) => vhci_error(error),
-        AttachError::Socket(cause) => {
-            let error = ControlError::failed(error.to_string()).because(cause.to_string());
-            match cause.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EMFILE) => {
-                    error.mend("raise its limit of open files: LimitNOFILE= of its service")
-                }
-                Some(_) | None => error,
-            }
-        }
-        AttachError::Speed(_) | AttachError::Descriptors(_) => {
-            ControlError::failed(error.to_string())
-        }
-    }
-}
-
-fn vhci_error(error: &VhciError) -> ControlError {
-    let message = error.to_string();
-    match std::error::Error::source(error) {
-        Some(source) => ControlError::failed(message).because(source.to_string()),
-        None => ControlError::failed(message),
-    }
-    .mend("myclerk doctor")
 }

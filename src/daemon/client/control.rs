@@ -33,6 +33,7 @@ impl ControlHandler for Rc<Client> {
                 Ok(Reply::Attached(self.attach(&hub, &device, asker).await?))
             }
             Request::Detach { target } => Ok(Reply::Detached(self.detach(&target).await?)),
+            Request::Reset { target } => Ok(Reply::Reset(self.reset(&target).await?)),
             Request::Export { .. }
             | Request::Unexport { .. }
             | Request::AclGrant { .. }
@@ -97,7 +98,7 @@ impl Client {
     fn remote_device(&self, node: &str, brief: Brief) -> RemoteDevice {
         let port = self
             .find_attached(node, &brief.dev)
-            .map(|attached| attached.port.0);
+            .map(|attached| attached.port().0);
         let state = match State::from_u8(brief.state) {
             State::InUse if port.is_some() => DeviceState::Attached,
             State::Free => DeviceState::Free,
@@ -176,13 +177,28 @@ impl Client {
             .collect()
     }
 
+    /// What is attached of that.
+    pub(super) fn attached_targets(
+        &self,
+        target: &DetachTarget,
+    ) -> Result<Vec<Rc<Attached>>, ControlError> {
+        let of_held = |held| match held {
+            Held::Attached(attached) => Ok(attached),
+            Held::Waiting(waiting) => {
+                let message = format!("{} has gone away", waiting.was.device);
+                Err(ControlError::failed(message).mend("myclerk status"))
+            }
+        };
+        self.targets(target)?.into_iter().map(of_held).collect()
+    }
+
     fn targets(&self, target: &DetachTarget) -> Result<Vec<Held>, ControlError> {
         let mut held = self.held();
         match target {
             DetachTarget::All => Ok(held),
             DetachTarget::Port(port) => held
                 .into_iter()
-                .find(|device| device.was().port.0 == *port)
+                .find(|device| device.was().port().0 == *port)
                 .map(|device| vec![device])
                 .ok_or_else(|| {
                     ControlError::not_found(format!("nothing of ours is attached to port {port}"))

@@ -59,6 +59,9 @@ pub(super) const fn is_unplugging(end: &Ended) -> bool {
         | Ended::KernelFault(_)
         | Ended::SessionClosed
         | Ended::Violation(_)
+        | Ended::NoPort(_)
+        | Ended::Socket(_)
+        | Ended::Silent
         | Ended::TornDown => false,
     }
 }

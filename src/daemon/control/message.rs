@@ -91,9 +91,14 @@ pub enum Request {
         /// Which.
         target: DetachTarget,
     },
+    /// Client: reset an attached device; [`Reply::Reset`].
+    Reset {
+        /// Which.
+        target: DetachTarget,
+    },
 }
 
-/// What to detach.
+/// What to detach, or to reset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DetachTarget {
@@ -201,6 +206,8 @@ pub enum Reply {
     Attached(AttachedDevice),
     /// To [`Request::Detach`].
     Detached(Vec<AttachedDevice>),
+    /// To [`Request::Reset`].
+    Reset(Vec<AttachedDevice>),
 }
 
 /// A node by id and name.

@@ -96,9 +96,10 @@ async fn write(peer: Peer, mut writer: Box<dyn MessageWriter>) {
             // A path that cannot bound its queue only loses latency.
             let _ = peer.0.path.set_unsent_limit(wanted_limit);
         }
+        // Requests that came too late were answered instead of sent.
+        peer.dispatch();
         if !more {
             (spare, _) = buf.into_framed();
-            peer.dispatch();
             if peer.is_over() {
                 break;
             }

@@ -68,10 +68,12 @@ impl ControlHandler for Server {
                 self.known(|known| admin::members(&self.state, known))?,
             )),
             Request::Revoke { node } => Ok(Reply::Revoked(self.revoke(&node)?)),
-            Request::Attach { .. } | Request::Detach { .. } => Err(ControlError::usage(
-                "this is the server half; devices are attached on the machine that uses them",
-            )
-            .mend("myclerk client")),
+            Request::Attach { .. } | Request::Detach { .. } | Request::Reset { .. } => {
+                Err(ControlError::usage(
+                    "this is the server half; devices are attached on the machine that uses them",
+                )
+                .mend("myclerk client"))
+            }
         }
     }
 }
@@ -94,13 +96,13 @@ impl Server {
     fn unexport(&self, device: &str) -> Result<Reply, ControlError> {
         let offered: Vec<DeviceId> = self.offered().collect();
         let unexported = self.known(|known| admin::unexport(&self.state, known, device))?;
-        let lent = |used: &&Use| offered.contains(&used.device);
+        let lent = |used: &&Use| offered.contains(&used.device.id);
         let users: Vec<(DeviceId, NodeName)> = self
             .uses
             .borrow()
             .iter()
             .filter(lent)
-            .map(|used| (used.device.clone(), node_name(&used.peer)))
+            .map(|used| (used.device.id.clone(), node_name(&used.peer)))
             .collect();
         self.reload()?;
         let offered: Vec<DeviceId> = self.offered().collect();
@@ -170,7 +172,7 @@ impl Server {
     fn used_by(&self, peer: &Peer) -> Vec<String> {
         let uses = self.uses.borrow();
         let own = uses.iter().filter(|used| used.peer.is(peer));
-        own.map(|used| used.device.as_str().to_owned()).collect()
+        own.map(|used| used.device.id.as_str().to_owned()).collect()
     }
 
     fn local_devices(&self) -> Vec<LocalDevice> {

@@ -247,7 +247,7 @@ impl Server {
         let lost = |used: &&Use| {
             let attach = Opcode::UsbDeviceAttach;
             self.viewed(used.peer.identity(), |view| {
-                view.permits(used.names(), attach, Need::Write, false)
+                view.permits(used.device.names(), attach, Need::Write, false)
                     .is_err()
             })
         };
@@ -255,7 +255,7 @@ impl Server {
         for used in uses.iter().filter(lost) {
             tracing::info!(
                 peer = used.peer.name(),
-                device = used.device.as_str(),
+                device = used.device.id.as_str(),
                 "taken back"
             );
             used.peer
@@ -307,6 +307,7 @@ fn look() -> io::Result<Vec<(Found, UsbDeviceInfo)>> {
             Found {
                 id,
                 port: info.port_name().parse().ok(),
+                peer: info.peer.as_ref().and_then(|peer| peer.parse().ok()),
                 name: info.name(),
                 hazard,
             },

@@ -13,7 +13,7 @@ use crate::bus::usb::server::{self, Grant};
 use crate::daemon::peer::{Incoming, Peer};
 use crate::device::acl::Need;
 use crate::device::id::DeviceId;
-use crate::device::registry::{Refusal, Ticket};
+use crate::device::registry::{Found, Refusal, Ticket};
 use crate::link::StreamId;
 use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
@@ -29,8 +29,7 @@ struct InUse {
 
 /// What a peer may have: a present device that the registry has marked as used.
 struct Loan {
-    device: DeviceId,
-    port: Option<DeviceId>,
+    device: Found,
     ticket: Ticket,
     location: Location,
 }
@@ -39,7 +38,6 @@ impl InUse {
     fn enter(server: &Rc<Server>, peer: &Peer, loan: Loan, stream: StreamId) -> Self {
         server.uses.borrow_mut().push(Use {
             device: loan.device.clone(),
-            port: loan.port.clone(),
             peer: peer.clone(),
             stream,
         });
@@ -59,7 +57,10 @@ impl Drop for InUse {
         self.server.uses.borrow_mut().retain(|used| !ended(used));
         self.server.guardian.back(&self.loan.location);
         let Loan { device, ticket, .. } = &self.loan;
-        self.server.registry.borrow_mut().end_use(device, *ticket);
+        self.server
+            .registry
+            .borrow_mut()
+            .end_use(&device.id, *ticket);
     }
 }
 
@@ -86,7 +87,7 @@ impl Server {
         let handle = peer.take_stream(stream);
         match self.usb_grant(&peer, &request).await {
             Ok((loan, grant)) => {
-                let device = loan.device.clone();
+                let device = loan.device.id.clone();
                 let _use = InUse::enter(&self, &peer, loan, stream);
                 let host = UsbfsHost::default();
                 let end = server::serve(&host, grant, handle.outlet, handle.inbound).await;
@@ -141,8 +142,7 @@ impl Server {
             roots: Roots::default(),
         };
         let loan = Loan {
-            device: found.id,
-            port: found.port,
+            device: found,
             ticket,
             location: info.location.clone(),
         };

@@ -34,6 +34,7 @@ fn rights_of(node: &[u8; 16], acl: &Acl, opcode: Option<Opcode>) -> Rights {
     let names = Names {
         id: &id,
         port: Some(&port),
+        peer: None,
     };
     acl.rights(&caller, names, opcode, 1_000)
 }
@@ -62,7 +63,7 @@ fn an_entry_grants_its_node_its_mode_and_no_more() {
 #[test]
 fn an_entry_for_the_port_counts_like_one_for_the_device() {
     let by_port = entry("usb@1-1.4", &me(), Mode::ReadWrite);
-    let acl = list(&[by_port.clone()]);
+    let acl = list(std::slice::from_ref(&by_port));
     assert_eq!(rights(&acl).mode(), Mode::ReadWrite);
     for denied in ["usb@1-1.4", "usb@*", "usb:0403:6001:A1"] {
         let denial = entry(denied, "role:workshop", Mode::None);

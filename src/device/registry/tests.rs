@@ -13,6 +13,7 @@ fn found(text: &str) -> Found {
     Found {
         id: id(text),
         port: None,
+        peer: None,
         name: "A thing".to_owned(),
         hazard: None,
     }
@@ -210,6 +211,21 @@ fn a_port_means_whatever_is_plugged_in_there() {
     assert_eq!(at(&registry, "usb@1-1").unwrap().found.id, id("usb:3"));
     assert_eq!(at(&registry, "usb@1-2"), None);
     assert!(registry.find(&id("usb:3")).is_some());
+}
+
+#[test]
+fn a_device_at_the_other_port_of_a_socket_is_found_unless_somebody_is_nearer() {
+    let slow = at_port("usb:1", "usb@1-4");
+    let fast = Found {
+        peer: Some(id("usb@1-4")),
+        ..at_port("usb:2", "usb@2-4")
+    };
+    let find = |scan: &[Found]| {
+        let registry = registry(scan);
+        registry.find(&id("usb@1-4")).unwrap().found.id.clone()
+    };
+    assert_eq!(find(std::slice::from_ref(&fast)), id("usb:2"));
+    assert_eq!(find(&[fast, slow]), id("usb:1"));
 }
 
 #[test]

@@ -202,10 +202,10 @@ impl Device {
         unsafe { abi::disconnect_claim(self.as_raw_fd(), &raw mut claim) }.map(drop)
     }
 
-    /// Takes an interface that no driver has.
+    /// Takes an interface that no driver has; nothing happens when it is claimed already.
     ///
     /// # Errors
-    /// `EBUSY` when a driver has it, `ENOENT` when it does not exist.
+    /// `EBUSY` when a driver or another program has it, `ENOENT` when it does not exist.
     pub fn claim(&self, interface: u8) -> Result<(), Errno> {
         let mut interface = c_uint::from(interface);
         // SAFETY: the kernel reads the number.

@@ -85,6 +85,11 @@ impl Endpoints {
         Product(self.descriptors.vendor, self.descriptors.product)
     }
 
+    /// Follows a reset: the configuration stays, every interface is back at setting 0.
+    pub(super) fn reset(&mut self) {
+        self.apply(Effect::Configuration(self.configuration));
+    }
+
     /// Follows a control request that the device accepted.
     pub(super) fn apply(&mut self, effect: Effect) {
         match effect {

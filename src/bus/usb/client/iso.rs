@@ -26,6 +26,8 @@ const RESULT: u32 = 11;
 
 /// The status of a packet whose time has passed.
 const MISSED: i32 = -libc::EXDEV;
+/// See [`Packets::refused`].
+const REFUSED: i32 = -libc::ESHUTDOWN;
 
 /// The packets of one URB: the kernel's descriptors, in which the results are filled in.
 #[derive(Debug)]
@@ -59,8 +61,7 @@ impl Packets {
         count(self.iter().filter(|packet| packet.status == MISSED))
     }
 
-    /// Appends the request, with its data when it is a write: the packets' parts of `buffer` in
-    /// order. `None` when the packets do not lie in the URB's buffer, or when what they may bring
+    /// The request, with its data when it is a write: the packets' parts of `buffer` in order. `None` when the packets do not lie in the URB's buffer, or when what they may bring
     /// together would not fit into it.
     pub(super) fn encode(
         &self,
@@ -182,15 +183,11 @@ impl Packets {
         let Outcome::Ended { status, .. } = outcome else {
             return outcome;
         };
-        let status = match status.checked_neg() {
-            Some(libc::ETIMEDOUT) if unlinked => return Outcome::Cancelled,
-            Some(libc::ETIMEDOUT) => return self.late(),
-            // Isochronous endpoints do not stall.
-            Some(libc::EPIPE) => -libc::EPROTO,
-            _ => status,
-        };
-        self.set_all(status);
-        nothing(status)
+        match status.checked_neg() {
+            Some(libc::ETIMEDOUT) if unlinked => Outcome::Cancelled,
+            Some(libc::ETIMEDOUT) => self.late(),
+            _ => self.refused(),
+        }
     }
 
     /// Nothing was moved because it was too late for all of it.
@@ -199,10 +196,11 @@ impl Packets {
         nothing(0)
     }
 
-    /// Nothing was moved, with an errno for the URB and each packet.
-    pub(super) fn failed(mut self, status: i32) -> Self {
-        self.set_all(status);
-        self
+    /// Nothing was moved, and nothing would be the next time: sound drivers submit again at once
+    /// after any other error than that of an endpoint that is shut down.
+    pub(super) fn refused(&mut self) -> Outcome {
+        self.set_all(REFUSED);
+        nothing(REFUSED)
     }
 
     fn set_all(&mut self, status: i32) {

@@ -1,20 +1,18 @@
 //! Joins the kernel's socket, the session and the URBs, and ends all three in order.
 
-use std::cell::RefCell;
 use std::future::pending;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::UnixStream;
-use tokio::sync::{Notify, mpsc};
-use tokio::task::AbortHandle;
+use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 
-use super::endpoints::Endpoints;
-use super::socket::{FromKernel, GATHER, Message, ReadError, Reader, Sink, Source};
+use super::plug::Plug;
+use super::reset::ResetWatch;
+use super::seqnum::Seqnums;
+use super::socket::{FromKernel, ReadError};
 use super::urbs::{Fatal, Urbs};
-use super::{Ended, Session};
+use super::{Device, Ended, Session, Shared};
 use crate::bus::usb::op;
 use crate::bus::{Inbound, Outgoing, Outlet, OutletError};
 use crate::kernel::vhci::{PortId, Vhci};
@@ -24,70 +22,92 @@ use crate::wire::limits::UNDECLARED_REPLY;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
 
-/// How long the kernel may take to close its end after a detach, and the server to let go.
+/// How long the server may take to let go.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Messages read ahead of what is being dealt with.
-const READ_AHEAD: usize = 16;
 /// Answers dealt with before the kernel is told of them: one call for all.
 const BATCH: usize = 32;
 
 /// One attached device's task.
 pub(super) struct Pump {
-    urbs: Urbs,
-    outlet: Rc<dyn Outlet>,
-    inbound: mpsc::UnboundedReceiver<Inbound>,
-    commands: mpsc::Receiver<Result<FromKernel, ReadError>>,
-    /// Bounded by the URBs that the kernel has outstanding.
-    answers: mpsc::UnboundedSender<Message>,
-    socket: (Guard, Guard),
-    stop: Arc<Notify>,
+    pub(super) urbs: Urbs,
+    pub(super) outlet: Rc<dyn Outlet>,
+    pub(super) inbound: mpsc::UnboundedReceiver<Inbound>,
+    pub(super) vhci: Rc<Vhci>,
+    pub(super) device: Device,
+    pub(super) seqnums: Seqnums,
+    resets: ResetWatch,
+    /// None between two ports.
+    plug: Option<Plug>,
+    pub(super) shared: Rc<Shared>,
+}
+
+/// Why the device is no longer served on its port.
+enum Stop {
+    /// For good.
+    End(Ended),
+    /// It goes on on another one.
+    Leave,
+}
+
+impl From<Ended> for Stop {
+    fn from(end: Ended) -> Self {
+        Self::End(end)
+    }
 }
 
 impl Pump {
     pub(super) fn new(
-        socket: UnixStream,
-        endpoints: Rc<RefCell<Endpoints>>,
+        plug: Plug,
+        vhci: Rc<Vhci>,
+        device: Device,
         (outlet, inbound): Session,
-        stop: Arc<Notify>,
+        shared: Rc<Shared>,
     ) -> Self {
-        let (source, sink) = socket.into_split();
-        let (forward, commands) = mpsc::channel(READ_AHEAD);
-        let (answers, to_write) = mpsc::unbounded_channel();
-        let reader = Reader::new(source, Rc::clone(&endpoints));
-        let reader = tokio::task::spawn_local(read(reader, forward));
-        let writer = tokio::task::spawn_local(write(sink, to_write));
         Self {
-            urbs: Urbs::new(Rc::clone(&outlet), endpoints),
+            urbs: Urbs::new(Rc::clone(&outlet), Rc::clone(&device.endpoints)),
             outlet,
             inbound,
-            commands,
-            answers,
-            socket: (Guard(reader.abort_handle()), Guard(writer.abort_handle())),
-            stop,
+            seqnums: Seqnums::new(vhci.seqnum_limit()),
+            vhci,
+            device,
+            resets: ResetWatch::new(),
+            plug: Some(plug),
+            shared,
         }
     }
 
+    /// The port that the device is on, or was on last.
+    pub(super) fn port(&self) -> PortId {
+        self.shared.port.get()
+    }
+
     /// Serves the device until something ends it, then frees the port and the server's device.
-    pub(super) async fn run(mut self, vhci: &Vhci, port: PortId) -> Ended {
-        let end = self.serve().await;
-        let by_kernel = matches!(end, Ended::Kernel);
-        if !by_kernel && let Err(error) = vhci.detach(port) {
-            // Closing our end of the socket, below, frees the port as well.
-            tracing::warn!(%port, %error, "the port could not be detached");
+    pub(super) async fn run(mut self) -> Ended {
+        let end = loop {
+            match self.serve().await {
+                Stop::End(end) => break end,
+                Stop::Leave => {
+                    if let Err(end) = self.change_port().await {
+                        break end;
+                    }
+                }
+            }
+        };
+        if matches!(end, Ended::Kernel) {
+            self.pull().await;
+        } else {
+            self.unplug().await;
         }
-        // The kernel's last words are read, or it would wait for us.
-        let quiet = async { while self.commands.recv().await.is_some() {} };
-        if timeout(FAREWELL, quiet).await.is_err() {
-            tracing::warn!(%port, "the kernel did not close its end");
-        }
-        drop(self.socket);
         match end {
             Ended::SessionClosed | Ended::Reset(_) => {}
             Ended::Violation(_) => self.outlet.reset(Status::BadRequest),
+            Ended::Silent => self.outlet.reset(Status::Timeout),
             Ended::Detached
             | Ended::Kernel
             | Ended::KernelFault(_)
             | Ended::DeviceGone
+            | Ended::NoPort(_)
+            | Ended::Socket(_)
             | Ended::TornDown => {
                 self.urbs.cancel_all();
                 let farewell = say_farewell(self.outlet.as_ref(), &mut self.inbound);
@@ -99,21 +119,59 @@ impl Pump {
         end
     }
 
-    async fn serve(&mut self) -> Ended {
+    /// Frees the port, if the device is on one.
+    pub(super) async fn unplug(&mut self) {
+        let port = self.port();
+        if self.plug.is_some()
+            && let Err(error) = self.vhci.detach(port)
+        {
+            // Closing our end of the socket frees the port as well.
+            tracing::warn!(%port, %error, "the port could not be detached");
+        }
+        self.pull().await;
+    }
+
+    async fn pull(&mut self) {
+        if let Some(plug) = self.plug.take()
+            && !plug.pull().await
+        {
+            tracing::warn!(port = %self.port(), "the kernel did not close its end");
+        }
+    }
+
+    /// Begins anew on another port; nothing of the old one is outstanding.
+    pub(super) fn plug_in(&mut self, plug: Plug, port: PortId) {
+        let endpoints = Rc::clone(&self.device.endpoints);
+        self.urbs = Urbs::new(Rc::clone(&self.outlet), endpoints);
+        self.resets = ResetWatch::new();
+        self.plug = Some(plug);
+        self.shared.port.set(port);
+    }
+
+    async fn serve(&mut self) -> Stop {
         loop {
-            if let Err(end) = self.step().await {
-                return end;
+            if let Err(stop) = self.step().await {
+                return stop;
             }
             for message in self.urbs.messages() {
-                if self.answers.send(message).is_err() {
-                    return Ended::Kernel;
+                if let Some(seqnum) = self.resets.awaited()
+                    && message.ends_well(seqnum)
+                {
+                    self.resets.answered();
+                }
+                let plug = self.plug.as_ref();
+                if plug.is_none_or(|plug| plug.answers.send(message).is_err()) {
+                    return Ended::Kernel.into();
                 }
             }
         }
     }
 
     /// Waits for one thing to happen and deals with it and with what has happened besides.
-    async fn step(&mut self) -> Result<(), Ended> {
+    async fn step(&mut self) -> Result<(), Stop> {
+        let Some(plug) = &mut self.plug else {
+            return Err(Ended::TornDown.into());
+        };
         let deadline = self.urbs.next_deadline(Instant::now());
         let wake = async {
             match deadline {
@@ -124,9 +182,11 @@ impl Pump {
         // Each of these loses nothing when another one is first.
         tokio::select! {
             biased;
-            () = self.stop.notified() => return Err(Ended::Detached),
+            () = self.shared.stop.notified() => return Err(Ended::Detached.into()),
             inbound = self.inbound.recv() => self.hear_server(inbound)?,
-            command = self.commands.recv(), if self.urbs.wants_more() => self.hear_kernel(command)?,
+            command = plug.commands.recv(), if self.urbs.wants_more() => {
+                self.hear_kernel(command).await?;
+            }
             () = wake => self.urbs.expire(Instant::now()).map_err(ended)?,
         }
         for _ in 0..BATCH {
@@ -138,19 +198,35 @@ impl Pump {
         Ok(())
     }
 
-    fn hear_kernel(&mut self, command: Option<Result<FromKernel, ReadError>>) -> Result<(), Ended> {
+    async fn hear_kernel(
+        &mut self,
+        command: Option<Result<FromKernel, ReadError>>,
+    ) -> Result<(), Stop> {
         match command {
-            Some(Ok(command)) => self.urbs.hear(Instant::now(), command).map_err(ended),
-            Some(Err(ReadError::Pdu(error))) => Err(Ended::KernelFault(error.into())),
+            Some(Ok(command)) => {
+                if self.must_leave(command.seqnum())? {
+                    return Err(Stop::Leave);
+                }
+                let (quiet, announced) = (self.urbs.is_quiet(), self.shared.is_reset_announced());
+                if let FromKernel::Submit(incoming) = &command
+                    && self.resets.see(&incoming.submit, quiet, announced)
+                {
+                    tracing::info!(port = %self.port(), "this machine resets the device");
+                    self.reset_device().await?;
+                }
+                let heard = self.urbs.hear(Instant::now(), command);
+                Ok(heard.map_err(ended)?)
+            }
+            Some(Err(ReadError::Pdu(error))) => Err(Ended::KernelFault(error.into()).into()),
             Some(Err(ReadError::Io(error))) => {
                 tracing::debug!(%error, "the kernel's socket failed");
-                Err(Ended::Kernel)
+                Err(Ended::Kernel.into())
             }
-            None => Err(Ended::Kernel),
+            None => Err(Ended::Kernel.into()),
         }
     }
 
-    fn hear_server(&mut self, inbound: Option<Inbound>) -> Result<(), Ended> {
+    pub(super) fn hear_server(&mut self, inbound: Option<Inbound>) -> Result<(), Ended> {
         match inbound {
             Some(Inbound::Response {
                 corr,
@@ -173,48 +249,6 @@ impl Pump {
             Some(Inbound::Reset { status }) => Err(Ended::Reset(status)),
             Some(Inbound::Closed) | None => Err(Ended::SessionClosed),
         }
-    }
-}
-
-/// Ends a task with its owner, and with it one half of our end of the socket.
-struct Guard(AbortHandle);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// The one long-lived reader of the socket; it ends with the stream.
-async fn read<S: Source>(
-    mut reader: Reader<S>,
-    forward: mpsc::Sender<Result<FromKernel, ReadError>>,
-) {
-    loop {
-        let message = match reader.next().await {
-            Ok(Some(message)) => Ok(message),
-            Ok(None) => return,
-            Err(error) => Err(error),
-        };
-        let last = message.is_err();
-        if forward.send(message).await.is_err() || last {
-            return;
-        }
-    }
-}
-
-/// Writes what the kernel is to be told, as much as there is in one call. A kernel that does not
-/// read holds up nothing else.
-async fn write<S: Sink>(mut sink: S, mut answers: mpsc::UnboundedReceiver<Message>) {
-    let mut batch = Vec::with_capacity(GATHER);
-    while answers.recv_many(&mut batch, GATHER).await > 0 {
-        batch = match sink.write(batch).await {
-            Ok(emptied) => emptied,
-            Err(error) => {
-                tracing::debug!(%error, "the kernel's socket failed");
-                return;
-            }
-        };
     }
 }
 

@@ -72,7 +72,8 @@ impl Arriving {
     /// Nothing here has a timeout: drivers unlink when they lose patience.
     pub(super) fn begin(submit: Submit, endpoints: &Endpoints) -> Self {
         let data = usize::try_from(submit.data_len().min(RESERVED)).unwrap_or(0);
-        let mut buffer = Vec::with_capacity(HEAD + data);
+        let head = if submit.packets == 0 { HEAD } else { 0 };
+        let mut buffer = Vec::with_capacity(head + data);
         let plan = plan(&submit, endpoints, &mut buffer);
         Self {
             submit,
@@ -116,7 +117,7 @@ impl Arriving {
             Plan::Isochronous { ep, ttl_ms } => packets
                 .as_ref()
                 .and_then(|packets| isochronous(&submit, ep, ttl_ms, packets, &buffer))
-                .unwrap_or(Action::Refuse(UNUSABLE)),
+                .unwrap_or(Action::Refuse(libc::ESHUTDOWN)),
         };
         Incoming {
             submit,
@@ -125,10 +126,6 @@ impl Arriving {
         }
     }
 }
-
-/// The errno of isochronous URBs that cannot be served: sound drivers submit again at once after
-/// any other.
-const UNUSABLE: i32 = libc::ESHUTDOWN;
 
 fn isochronous(
     submit: &Submit,

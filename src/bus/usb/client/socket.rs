@@ -73,6 +73,11 @@ impl Message {
         }
     }
 
+    /// Whether this ends that URB, well.
+    pub(super) fn ends_well(&self, seqnum: u32) -> bool {
+        matches!(Return::parse(&self.header), Ok(Return::Submit(ret)) if ret.seqnum == seqnum && ret.status == 0)
+    }
+
     fn data(&self) -> &[u8] {
         self.buffer.get(self.data.clone()).unwrap_or_default()
     }
@@ -123,6 +128,16 @@ impl Sink for OwnedWriteHalf {
 pub(super) enum FromKernel {
     Submit(Incoming),
     Unlink(Unlink),
+}
+
+impl FromKernel {
+    /// The number that the kernel gave this message.
+    pub(super) const fn seqnum(&self) -> u32 {
+        match self {
+            Self::Submit(incoming) => incoming.submit.seqnum,
+            Self::Unlink(unlink) => unlink.seqnum,
+        }
+    }
 }
 
 /// Why the kernel's messages cannot be followed any further.

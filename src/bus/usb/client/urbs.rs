@@ -36,8 +36,6 @@ pub(super) const UNLINK_PATIENCE: Duration = Duration::from_secs(6);
 const RETRY: Duration = Duration::from_millis(10);
 /// Unlinks that came before their URB.
 const MAX_EARLY: usize = 1024;
-/// The kernel compares sequence numbers with mixed signs and loses URBs from 2^31 on.
-const SEQNUM_WARNING: u32 = 0x7000_0000;
 
 /// Why no further URB can be served.
 #[derive(Debug)]
@@ -92,7 +90,6 @@ pub(super) struct Urbs {
     guards: VecDeque<(Instant, Guarded)>,
     messages: Vec<Message>,
     late: Late,
-    warned_of_seqnum: bool,
 }
 
 impl Urbs {
@@ -109,7 +106,6 @@ impl Urbs {
             guards: VecDeque::new(),
             messages: Vec::new(),
             late: Late::default(),
-            warned_of_seqnum: false,
         }
     }
 
@@ -179,6 +175,16 @@ impl Urbs {
         self.send_waiting(now)
     }
 
+    /// True when the kernel waits for nothing.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.live.is_empty()
+    }
+
+    /// True when the server owes nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.requests.is_empty()
+    }
+
     /// Asks the server to give up everything outstanding.
     pub(super) fn cancel_all(&mut self) {
         self.waiting.clear();
@@ -199,7 +205,6 @@ impl Urbs {
             return Err(Fatal::Kernel(KernelFault::DuplicateSeqnum(seqnum)));
         }
         self.newest = Some(seqnum);
-        self.warn_of_seqnum(seqnum);
         if let Some(unlink) = self.early.remove(&seqnum) {
             self.unlinked(unlink, -libc::ECONNRESET);
             return Ok(());
@@ -207,15 +212,14 @@ impl Urbs {
         match action {
             Action::Refuse(errno) => {
                 self.enter(&submit, packets, Class::Interactive, Effect::Nothing);
-                self.fail(seqnum, -errno);
-                Ok(())
+                self.refuse(now, seqnum, errno)
             }
             Action::Request {
                 mut outgoing,
                 effect,
             } => {
                 outgoing.class = self.enter(&submit, packets, outgoing.class, effect);
-                self.send_or_wait(Request::new(now, seqnum, outgoing))
+                self.send_or_wait(now, Request::new(now, seqnum, outgoing))
             }
         }
     }
@@ -266,8 +270,11 @@ impl Urbs {
         }
         let answer = match urb.packets.take() {
             Some(packets) => {
-                let product = self.endpoints.borrow().product();
-                self.late.count(now, product, packets.missed());
+                // A stream that is stopped misses nothing.
+                if urb.unlinks.is_empty() {
+                    let product = self.endpoints.borrow().product();
+                    self.late.count(now, product, packets.missed());
+                }
                 let (ret, descriptors) = packets.into_return(seqnum, status, actual);
                 Message::with_data(ret, payload, data).with_descriptors(descriptors)
             }
@@ -277,20 +284,20 @@ impl Urbs {
         Ok(())
     }
 
-    /// Ends a URB that was not sent, its packets with it: they are counted against the kernel's own.
-    fn fail(&mut self, seqnum: u32, status: i32) {
-        let packets = self
-            .live
-            .get_mut(&seqnum)
-            .and_then(|urb| urb.packets.take());
-        let answer = match packets {
-            Some(packets) => {
-                let (ret, descriptors) = packets.failed(status).into_return(seqnum, status, 0);
-                Message::bare(ret).with_descriptors(descriptors)
-            }
-            None => Message::bare(submit_return(seqnum, status, 0)),
+    /// Ends a URB that cannot be sent.
+    fn refuse(&mut self, now: Instant, seqnum: u32, errno: i32) -> Result<(), Fatal> {
+        let Some(urb) = self.live.get_mut(&seqnum) else {
+            return Ok(());
         };
-        self.answer(seqnum, answer);
+        let outcome = match &mut urb.packets {
+            Some(packets) => packets.refused(),
+            None => Outcome::Ended {
+                status: -errno,
+                actual: 0,
+                data: 0..0,
+            },
+        };
+        self.end(now, seqnum, outcome, Vec::new())
     }
 
     /// Takes a URB into its endpoint's lane and returns the class it must go in.
@@ -319,11 +326,11 @@ impl Urbs {
         lane.map_or(class, |lane| lane.enter(submit.seqnum, class))
     }
 
-    fn send_or_wait(&mut self, request: Request) -> Result<(), Fatal> {
+    fn send_or_wait(&mut self, now: Instant, request: Request) -> Result<(), Fatal> {
         let refused = if self.waiting.has(request.outgoing.class) {
             Some(request)
         } else {
-            self.send(request)?
+            self.send(now, request)?
         };
         if let Some(request) = refused {
             self.waiting.push(request);
@@ -332,7 +339,7 @@ impl Urbs {
     }
 
     /// Sends a request, or hands it back when it does not fit now.
-    fn send(&mut self, request: Request) -> Result<Option<Request>, Fatal> {
+    fn send(&mut self, now: Instant, request: Request) -> Result<Option<Request>, Fatal> {
         let Request {
             seqnum, outgoing, ..
         } = request;
@@ -349,7 +356,7 @@ impl Urbs {
                 ..request
             })),
             Err(OutletError::TooLarge) => {
-                self.fail(seqnum, -libc::EMSGSIZE);
+                self.refuse(now, seqnum, libc::EMSGSIZE)?;
                 Ok(None)
             }
             Err(OutletError::Closed) => Err(Fatal::Closed),
@@ -361,7 +368,7 @@ impl Urbs {
             while let Some(mut request) = self.waiting.pop(class) {
                 if request.is_late(now) {
                     self.miss(now, request.seqnum)?;
-                } else if let Some(request) = self.send(request)? {
+                } else if let Some(request) = self.send(now, request)? {
                     self.waiting.put_back(request);
                     break;
                 }
@@ -487,17 +494,6 @@ impl Urbs {
     fn unlinked(&mut self, seqnum: u32, status: i32) {
         let ret = Return::Unlink(RetUnlink { seqnum, status });
         self.messages.push(Message::bare(ret));
-    }
-
-    fn warn_of_seqnum(&mut self, seqnum: u32) {
-        if seqnum >= SEQNUM_WARNING && !self.warned_of_seqnum {
-            self.warned_of_seqnum = true;
-            tracing::warn!(
-                seqnum,
-                "this port's hub nears the end of the kernel's sequence numbers: \
-                 detach and attach again at a quiet moment"
-            );
-        }
     }
 }
 

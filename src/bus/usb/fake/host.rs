@@ -52,6 +52,10 @@ impl UsbDevice for Fake {
         self.state().reap()
     }
 
+    fn claim(&self, interface: u8) -> Result<(), Errno> {
+        self.state().claim(interface)
+    }
+
     fn poll_completed(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if core::mem::take(&mut state.told) {
@@ -95,12 +99,16 @@ impl UsbPort for Fake {
         self.call(Act::Discard, |state| state.discard(key))
     }
 
+    fn claim(&self, interface: u8) -> Result<(), Errno> {
+        self.state().claim(interface)
+    }
+
     fn disconnect_claim(&self, interface: u8) -> Result<(), Errno> {
         self.call(Act::Claim(interface), |state| {
             if !state.interfaces().contains(&interface) {
                 return Err(Errno::EINVAL);
             }
-            if state.foreign.contains(&interface) {
+            if state.foreign.contains(&interface) || state.claimed.contains(&interface) {
                 return Err(Errno::EBUSY);
             }
             state.driven.remove(&interface);
@@ -160,9 +168,8 @@ impl UsbPort for Fake {
 
     fn clear_halt(&self, endpoint: u8) -> Result<(), Errno> {
         self.call(Act::ClearHalt(endpoint), |state| {
-            if state.owner(endpoint).is_none() {
-                return Err(Errno::ENOENT);
-            }
+            let owner = state.owner(endpoint).ok_or(Errno::ENOENT)?;
+            state.use_interface(owner)?;
             state.halted.remove(&endpoint);
             Ok(())
         })

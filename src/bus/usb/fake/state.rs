@@ -243,12 +243,14 @@ impl State {
             return Err(Errno::EINVAL);
         }
         if transfer.kind == TransferType::Control {
-            return Ok(());
+            return match *transfer.buffer {
+                // Requests to an interface that are no vendor's.
+                [0x01 | 0x21 | 0x81 | 0xa1, _, _, _, owner, ..] => self.use_interface(owner),
+                _ => Ok(()),
+            };
         }
         let (owner, endpoint) = self.endpoint(transfer.endpoint).ok_or(Errno::ENOENT)?;
-        if !self.claimed.contains(&owner) {
-            self.complain(format!("interface {owner} was not claimed before use"));
-        }
+        self.use_interface(owner)?;
         if endpoint.kind != transfer.kind {
             let (kind, address) = (transfer.kind, transfer.endpoint);
             self.complain(format!("a transfer of type {kind:?} on 0x{address:02x}"));
@@ -330,9 +332,7 @@ impl State {
     }
 
     pub(super) fn set_interface(&mut self, interface: u8, alternate: u8) -> Result<(), Errno> {
-        if !self.claimed.contains(&interface) {
-            self.complain(format!("interface {interface} was not claimed before use"));
-        }
+        self.use_interface(interface)?;
         self.unlink_interface(interface);
         let settings = if (interface, self.configuration) == (1, 1) {
             0..=2
@@ -344,6 +344,43 @@ impl State {
         }
         self.alternates.insert(interface, alternate);
         Ok(())
+    }
+
+    /// Claims an interface as usbfs does when somebody uses it without having done so.
+    pub(super) fn use_interface(&mut self, interface: u8) -> Result<(), Errno> {
+        if self.claimed.contains(&interface) {
+            return Ok(());
+        }
+        self.complain(format!("interface {interface} was not claimed before use"));
+        self.claim(interface)
+    }
+
+    /// Claims an interface that no driver has.
+    pub(super) fn claim(&mut self, interface: u8) -> Result<(), Errno> {
+        if self.gone {
+            return Err(Errno::ENODEV);
+        }
+        if !self.interfaces().contains(&interface) {
+            return Err(Errno::ENOENT);
+        }
+        if self.driven.contains(&interface) || self.foreign.contains(&interface) {
+            return Err(Errno::EBUSY);
+        }
+        self.claimed.insert(interface);
+        Ok(())
+    }
+
+    /// A reset that unbinds usbfs and binds the kernel drivers in its place.
+    pub(super) fn reset_by_other(&mut self) {
+        let endpoints: Vec<u8> = self.queues.keys().copied().collect();
+        for endpoint in endpoints {
+            self.unlink(endpoint, SHUT_DOWN);
+        }
+        self.claimed.clear();
+        self.alternates.clear();
+        self.halted.clear();
+        self.memory.clear();
+        self.driven = self.interfaces().into_iter().collect();
     }
 
     pub(super) fn unplug(&mut self) {

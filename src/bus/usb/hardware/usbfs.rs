@@ -76,6 +76,10 @@ impl UsbDevice for UsbfsDevice {
         self.port.device.reap()
     }
 
+    fn claim(&self, interface: u8) -> Result<(), Errno> {
+        self.port.device.claim(interface)
+    }
+
     fn poll_completed(&self, context: &mut Context<'_>) -> Poll<()> {
         self.events.poll_completed(context)
     }
@@ -117,6 +121,10 @@ impl UsbPort for UsbfsPort {
 
     fn discard(&self, key: u64) -> Result<(), Errno> {
         self.device.discard(key)
+    }
+
+    fn claim(&self, interface: u8) -> Result<(), Errno> {
+        self.device.claim(interface)
     }
 
     fn disconnect_claim(&self, interface: u8) -> Result<(), Errno> {

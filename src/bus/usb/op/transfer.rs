@@ -2,7 +2,8 @@
 
 use core::ops::Range;
 
-use super::{EndpointAddress, OpError, check_data, read_len};
+use super::{EndpointAddress, IsoTransfer, OpError, check_data, read_len};
+use crate::wire::limits::UNDECLARED_REPLY;
 use crate::wire::msgpack::{Reader, Writer};
 use crate::wire::opcode::Opcode;
 
@@ -254,7 +255,9 @@ impl InterruptTransfer {
 }
 
 /// The `len` of an IN transfer, 0 of an OUT transfer, `None` for any other operation and for what
-/// cannot be read: what the operation declares as the length of its answer (profile 11.2).
+/// cannot be read: what the operation declares as the length of its answer (profile 11.2). The
+/// packets of an isochronous one declare what they may bring, and no less than an operation that
+/// declares nothing.
 pub fn declared_reply(opcode: Opcode, payload: &[u8]) -> Option<u32> {
     let (input, len) = match opcode {
         Opcode::UsbControlTransfer => {
@@ -268,6 +271,15 @@ pub fn declared_reply(opcode: Opcode, payload: &[u8]) -> Option<u32> {
         Opcode::UsbInterruptTransfer => {
             let (transfer, _) = InterruptTransfer::decode(payload).ok()?;
             (transfer.ep.is_in(), transfer.len)
+        }
+        Opcode::UsbIsochronousTransfer => {
+            let (transfer, _) = IsoTransfer::decode(payload).ok()?;
+            let received = if transfer.ep.is_in() {
+                transfer.total()
+            } else {
+                0
+            };
+            return Some(received.max(UNDECLARED_REPLY));
         }
         _ => return None,
     };

@@ -20,7 +20,8 @@ const SET_CONFIGURATION: u8 = 9;
 const SET_INTERFACE: u8 = 11;
 const ENDPOINT_HALT: u16 = 0;
 const TEST_MODE: u16 = 2;
-const VENDOR: u8 = 0x40;
+/// The type bits of a vendor's request in bmRequestType.
+pub(super) const VENDOR: u8 = 0x40;
 /// `GET_DEVICE_ID` of the printer class, whose wIndex has the interface in its high byte.
 const PRINTER_DEVICE_ID: (u8, u8) = (0xa1, 0);
 

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use tracing::warn;
 
 use super::reply::Refused;
-use crate::bus::usb::descriptor::{CLASS_PRINTER, Configuration, Descriptors, Endpoint};
+use crate::bus::usb::descriptor::{CLASS_PRINTER, Configuration, Descriptors, Endpoint, Setting};
 use crate::bus::usb::hardware::UsbPort;
 use crate::wire::status::{Status, sub};
 
@@ -170,9 +170,12 @@ impl Held {
 
     /// An endpoint that the peer may use now: of a claimed interface in its current setting.
     pub(super) fn endpoint(&self, address: u8) -> Option<&Endpoint> {
-        self.claimed
-            .iter()
-            .find_map(|interface| self.current(*interface)?.endpoint(address))
+        let mut settings = self.active()?.settings.iter();
+        settings.find_map(|setting| {
+            setting
+                .endpoint(address)
+                .filter(|_| self.is_current(setting) && self.has_interface(setting.interface))
+        })
     }
 
     /// Whether any setting of a claimed interface has an endpoint of that number, in whatever
@@ -188,21 +191,39 @@ impl Held {
         })
     }
 
+    /// The interface whose current setting has that endpoint, if the peer has it.
+    pub(super) fn interface_of(&self, address: u8) -> Option<u8> {
+        let has = |interface: &&u8| {
+            self.current(**interface)
+                .is_some_and(|setting| setting.endpoint(address).is_some())
+        };
+        self.claimed.iter().find(has).copied()
+    }
+
     fn active(&self) -> Option<&Configuration> {
         self.descriptors.configuration(self.configuration)
     }
 
-    fn current(&self, interface: u8) -> Option<&crate::bus::usb::descriptor::Setting> {
+    fn current(&self, interface: u8) -> Option<&Setting> {
         if !self.has_interface(interface) {
             return None;
         }
-        let alternate = self.alternates.get(&interface).copied().unwrap_or(0);
-        self.active()?.setting(interface, alternate)
+        let mut settings = self.active()?.settings.iter();
+        settings.find(|setting| setting.interface == interface && self.is_current(setting))
+    }
+
+    fn is_current(&self, setting: &Setting) -> bool {
+        let alternate = self.alternates.get(&setting.interface).copied();
+        setting.alternate == alternate.unwrap_or(0)
     }
 
     /// Chooses a configuration. The kernel refuses that while an interface is claimed, so they are
     /// let go and taken again. Transfers on them end with -2.
     pub(super) fn set_configuration(&mut self, value: u8) -> Result<(), Errno> {
+        for interface in &self.claimed {
+            // A driver that has come to one of them would be in the way.
+            let _ = self.take(*interface);
+        }
         self.release_all();
         let result = self.port.set_configuration(value);
         if result.is_ok() {
@@ -216,9 +237,18 @@ impl Held {
     /// Chooses an alternate setting of a claimed interface. Transfers on it end with -2.
     pub(super) fn set_interface(&mut self, interface: u8, alternate: u8) -> Result<(), Errno> {
         self.pristine = false;
+        self.take(interface)?;
         self.port.set_interface(interface, alternate)?;
         self.alternates.insert(interface, alternate);
         Ok(())
+    }
+
+    /// Ends the halt of an endpoint.
+    pub(super) fn clear_halt(&self, endpoint: u8) -> Result<(), Errno> {
+        if let Some(interface) = self.interface_of(endpoint) {
+            self.take(interface)?;
+        }
+        self.port.clear_halt(endpoint)
     }
 
     /// Resets the device. A claimed interface would be lost to the reset and then bound to its
@@ -229,6 +259,34 @@ impl Held {
         self.pristine = result.is_ok();
         let claimed = self.claim_all().map_err(|(_, errno)| errno);
         result.and(claimed)
+    }
+
+    /// Takes the interfaces again that somebody else has taken, and chooses the settings again that
+    /// the peer believes in. One that cannot be had is no longer the peer's.
+    pub(super) fn reclaim(&mut self) -> Result<(), Errno> {
+        self.pristine = false;
+        let mut result = Ok(());
+        for interface in core::mem::take(&mut self.claimed) {
+            let alternate = self.alternates.get(&interface).copied().unwrap_or(0);
+            let taken = self.take(interface).and_then(|()| match alternate {
+                0 => Ok(()),
+                alternate => self.port.set_interface(interface, alternate),
+            });
+            match taken {
+                Ok(()) => self.claimed.push(interface),
+                Err(errno) => result = result.and(Err(errno)),
+            }
+        }
+        result
+    }
+
+    /// Makes sure that an interface of ours still is: usbfs would claim it by itself where it can,
+    /// but not without a complaint.
+    fn take(&self, interface: u8) -> Result<(), Errno> {
+        match self.port.claim(interface) {
+            Err(Errno::EBUSY) => self.port.disconnect_claim(interface),
+            result => result,
+        }
     }
 
     fn claim_all(&mut self) -> Result<(), (u8, Errno)> {

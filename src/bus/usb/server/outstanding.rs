@@ -36,6 +36,11 @@ impl Pending {
         }
     }
 
+    /// Whether it was given up, for whatever reason.
+    pub(super) const fn is_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
     /// Whether the peer gave it up.
     pub(super) fn is_cancelled(&self) -> bool {
         self.ended == Some(CANCELLED)

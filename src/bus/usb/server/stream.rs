@@ -3,6 +3,9 @@
 //! While a change of the device, or a discard, waits for the hardware on another thread, the data
 //! thread leaves the device alone and requests queue up, because any ioctl of it would wait too.
 
+mod claims;
+mod submit;
+
 use core::future::{pending, poll_fn};
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -14,17 +17,18 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
+use self::claims::Claims;
 use super::End;
 use super::check::{self, Change, Form, Order, Work};
 use super::held::Held;
-use super::iso::{self, IsoOrder, Submitted};
-use super::outstanding::{CANCELLED, GONE, Outstanding, SHUT_DOWN, UNLINKED};
-use super::reply::{self, NO_MEMORY, Refused};
+use super::iso;
+use super::outstanding::{CANCELLED, GONE, Outstanding, Pending, SHUT_DOWN, UNLINKED};
+use super::reply::{self, Refused};
 use super::spare::Spare;
 use crate::bus::usb::hardware::UsbDevice;
 use crate::bus::usb::op::{DescriptorReply, IsoTransfer};
 use crate::bus::{Inbound, Outlet};
-use crate::kernel::usbfs::{Completion, SETUP_LEN, Transfer, TransferType};
+use crate::kernel::usbfs::{Completion, TransferType};
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
 
@@ -44,6 +48,7 @@ pub(super) struct Stream {
     spare: Spare,
     /// Since when the first request of the backlog waits for usbfs to have memory.
     starved: Option<Instant>,
+    claims: Claims,
     /// It was said already that usbfs has too little memory.
     told_memory: bool,
     /// The request that gave the device back; it is answered last.
@@ -66,6 +71,7 @@ struct Returned {
 
 enum Outcome {
     Discarded,
+    Reclaimed(Result<(), Errno>),
     Changed {
         corr: u32,
         change: Change,
@@ -102,6 +108,7 @@ impl Stream {
             discards: Vec::new(),
             spare: Spare::default(),
             starved: None,
+            claims: Claims::default(),
             told_memory: false,
             detached: None,
         }
@@ -209,21 +216,22 @@ impl Stream {
                     self.backlog.push_front(request);
                     break;
                 }
+                Err(Errno::EBUSY) => {
+                    self.backlog.push_front(request);
+                    break;
+                }
                 Err(_) => {
                     self.backlog.push_front(request);
                     return Some(End::DeviceGone);
                 }
             }
         }
+        self.recover_claims();
         if !self.discards.is_empty() && matches!(self.hold, Hold::Here(_)) {
             let mut keys = core::mem::take(&mut self.discards);
-            // The last first, so that none is started by the end of the one before it.
             keys.sort_unstable();
             self.send_away(move |held| {
-                for key in keys.iter().rev() {
-                    // EINVAL: it finished meanwhile and will be reaped as such.
-                    let _ = held.port().discard(*key);
-                }
+                discard(held, &keys);
                 Outcome::Discarded
             });
         }
@@ -233,8 +241,8 @@ impl Stream {
     /// Starts one request.
     ///
     /// # Errors
-    /// `ENODEV` when the device is gone, `ENOMEM` when it is worth trying again; the request is not
-    /// answered then.
+    /// `ENODEV` when the device is gone, `ENOMEM` when it is worth trying again, `EBUSY` when the
+    /// interfaces must be taken again first; the request is not answered then.
     fn start(&mut self, outlet: &dyn Outlet, request: &Request) -> Result<(), Errno> {
         let Hold::Here(held) = &mut self.hold else {
             return Ok(());
@@ -250,7 +258,11 @@ impl Stream {
                 if !is_reading(&order) {
                     held.touch();
                 }
-                return self.submit(outlet, corr, &order);
+                let interface = claims::target(held, &order);
+                return match self.check_claim(interface) {
+                    Ok(()) => self.submit(outlet, corr, &order),
+                    Err(errno) => self.not_accepted(outlet, corr, errno),
+                };
             }
             Ok(Work::SubmitIso(order)) if order.is_late(request.arrived.elapsed()) => {
                 if self.starved.is_some() {
@@ -260,18 +272,32 @@ impl Stream {
             }
             Ok(Work::SubmitIso(order)) => {
                 held.touch();
-                return self.submit_iso(outlet, corr, &order);
+                let interface = held.interface_of(order.transfer.ep.to_u8());
+                return match self.check_claim(interface) {
+                    Ok(()) => self.submit_iso(outlet, corr, &order),
+                    Err(errno) => self.not_accepted(outlet, corr, errno),
+                };
             }
             Ok(Work::Done(form)) => outlet.respond(corr, Status::Ok, done(form)),
-            Ok(Work::Job(change, form)) => self.send_away(move |held| {
-                let result = apply(held, change);
-                Outcome::Changed {
-                    corr,
-                    change,
-                    form,
-                    result,
-                }
-            }),
+            Ok(Work::Job(change, form)) => {
+                // A reset waits for everything in flight, and the device may be past answering.
+                let keys = match change {
+                    Change::Reset => self.outstanding.keys(),
+                    Change::SetConfiguration(_)
+                    | Change::SetInterface { .. }
+                    | Change::ClearHalt(_) => Vec::new(),
+                };
+                self.send_away(move |held| {
+                    discard(held, &keys);
+                    let result = apply(held, change);
+                    Outcome::Changed {
+                        corr,
+                        change,
+                        form,
+                        result,
+                    }
+                });
+            }
             Ok(Work::Detach) => {
                 let keys = self.outstanding.shut_down();
                 self.send_away(move |held| {
@@ -282,86 +308,6 @@ impl Stream {
             Err(refused) => outlet.respond(corr, refused.status, refused.payload()),
         }
         Ok(())
-    }
-
-    fn submit(&mut self, outlet: &dyn Outlet, corr: u32, order: &Order<'_>) -> Result<(), Errno> {
-        let mut buffer = self.spare.take();
-        buffer.extend_from_slice(
-            order
-                .setup
-                .as_ref()
-                .map_or(&[], <[u8; SETUP_LEN]>::as_slice),
-        );
-        buffer.extend_from_slice(order.data);
-        let key = self.outstanding.next_key();
-        let transfer = Transfer {
-            key,
-            endpoint: order.endpoint,
-            kind: order.kind,
-            buffer,
-            receive: order.receive,
-            packets: Vec::new(),
-            short_not_ok: order.flags.short_not_ok,
-            zero_packet: order.flags.zero_packet,
-        };
-        match self.device.submit(transfer) {
-            Ok(()) => {
-                let timeout = Duration::from_millis(order.timeout_ms.into());
-                let deadline = (order.timeout_ms != 0).then(|| Instant::now() + timeout);
-                self.outstanding.insert(key, corr, order.form, deadline);
-                Ok(())
-            }
-            Err(errno) => self.not_accepted(outlet, corr, errno),
-        }
-    }
-
-    fn submit_iso(
-        &mut self,
-        outlet: &dyn Outlet,
-        corr: u32,
-        order: &IsoOrder<'_>,
-    ) -> Result<(), Errno> {
-        let device = &*self.device;
-        let all = &mut self.outstanding;
-        match all.submit_iso(device, &mut self.spare, corr, order) {
-            Submitted::Whole => Ok(()),
-            Submitted::Partly(keys, errno) => {
-                debug!(%errno, "only a part of an isochronous transfer was accepted");
-                if errno == Errno::ENOMEM {
-                    self.tell_memory();
-                }
-                self.discards.extend(keys);
-                Ok(())
-            }
-            Submitted::Not(errno) => self.not_accepted(outlet, corr, errno),
-        }
-    }
-
-    /// Answers a transfer that usbfs refused.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    fn not_accepted(&mut self, outlet: &dyn Outlet, corr: u32, errno: Errno) -> Result<(), Errno> {
-        let refused = match errno {
-            Errno::ENODEV => return Err(errno),
-            Errno::ENOMEM if self.starved.is_none_or(|since| since.elapsed() < STARVED.1) => {
-                return Err(errno);
-            }
-            Errno::ENOMEM => {
-                self.tell_memory();
-                Refused::no_memory()
-            }
-            errno => Refused::io("the transfer was not accepted", errno),
-        };
-        outlet.respond(corr, refused.status, refused.payload());
-        Ok(())
-    }
-
-    /// Says in the log, once, what the owner of this machine can do.
-    fn tell_memory(&mut self) {
-        if !core::mem::replace(&mut self.told_memory, true) {
-            warn!("{NO_MEMORY}");
-        }
     }
 
     /// Lends the device to a thread that may wait.
@@ -382,13 +328,21 @@ impl Stream {
         self.hold = Hold::Here(returned.held);
         match returned.outcome {
             Outcome::Discarded => self.reap(outlet),
+            Outcome::Reclaimed(result) => {
+                if let Err(errno) = result {
+                    warn!(%errno, "not every interface could be taken again");
+                }
+                let end = self.reap(outlet);
+                self.claims.taken();
+                end.or_else(|| (result == Err(Errno::ENODEV)).then_some(End::DeviceGone))
+            }
             Outcome::Changed {
                 corr,
                 change,
                 form,
                 result,
             } => {
-                let end = self.reap(outlet);
+                let end = self.reap_own(outlet);
                 match (result, form) {
                     (Ok(()), form) => outlet.respond(corr, Status::Ok, done(form)),
                     (Err(errno), Form::Received | Form::Sent) => {
@@ -400,11 +354,11 @@ impl Stream {
                         outlet.respond(corr, refused.status, refused.payload());
                     }
                 }
-                end.or_else(|| (result == Err(Errno::ENODEV)).then_some(End::DeviceGone))
+                end.or_else(|| is_lost(change, result).then_some(End::DeviceGone))
             }
             Outcome::GivenBack { corr } => {
                 self.detached = Some(corr);
-                let _ = self.reap(outlet);
+                let _ = self.reap_own(outlet);
                 Some(End::Detached)
             }
         }
@@ -412,9 +366,20 @@ impl Stream {
 
     /// Takes back and answers everything that finished.
     fn reap(&mut self, outlet: &dyn Outlet) -> Option<End> {
+        let end = self.take_back(outlet, true);
+        self.settle_suspects(outlet, end.is_none());
+        end
+    }
+
+    /// The same after a change of ours, which ends transfers as if somebody else had made it.
+    fn reap_own(&mut self, outlet: &dyn Outlet) -> Option<End> {
+        self.take_back(outlet, false)
+    }
+
+    fn take_back(&mut self, outlet: &dyn Outlet, suspicious: bool) -> Option<End> {
         loop {
             match self.device.reap() {
-                Ok(Some(completion)) => self.complete(outlet, completion),
+                Ok(Some(completion)) => self.complete(outlet, completion, suspicious),
                 Ok(None) => return None,
                 Err(errno) => {
                     if errno != Errno::ENODEV {
@@ -426,7 +391,7 @@ impl Stream {
         }
     }
 
-    fn complete(&mut self, outlet: &dyn Outlet, completion: Completion) {
+    fn complete(&mut self, outlet: &dyn Outlet, completion: Completion, suspicious: bool) {
         let iso = &mut self.outstanding.iso;
         let completion = match iso.complete(completion, &mut self.spare) {
             Ok(Some((corr, payload))) => return outlet.respond(corr, Status::Ok, payload),
@@ -437,6 +402,14 @@ impl Stream {
             warn!("a USB transfer finished that nobody asked for");
             return;
         };
+        if suspicious && self.claims.is_suspect(&pending, &completion) {
+            self.claims.suspect(pending, completion);
+        } else {
+            self.answer(outlet, &pending, completion);
+        }
+    }
+
+    fn answer(&mut self, outlet: &dyn Outlet, pending: &Pending, completion: Completion) {
         let status = pending.status(completion.status);
         let (status, payload) = match pending.form {
             Form::Received => {
@@ -531,6 +504,11 @@ fn is_reading(order: &Order<'_>) -> bool {
             .is_some_and(|[request_type, ..]| request_type & 0xe0 == 0x80)
 }
 
+/// Whether a change lost the device: after a reset, not only when the kernel says so.
+fn is_lost(change: Change, result: Result<(), Errno>) -> bool {
+    result == Err(Errno::ENODEV) || (change == Change::Reset && result == Err(Errno::EIO))
+}
+
 fn apply(held: &mut Held, change: Change) -> Result<(), Errno> {
     match change {
         Change::SetConfiguration(value) => held.set_configuration(value),
@@ -538,8 +516,16 @@ fn apply(held: &mut Held, change: Change) -> Result<(), Errno> {
             interface,
             alternate,
         } => held.set_interface(interface, alternate),
-        Change::ClearHalt(endpoint) => held.port().clear_halt(endpoint),
+        Change::ClearHalt(endpoint) => held.clear_halt(endpoint),
         Change::Reset => held.reset(),
+    }
+}
+
+/// Gives transfers up, the last first, so that none is started by the end of the one before it.
+fn discard(held: &Held, keys: &[u64]) {
+    for key in keys.iter().rev() {
+        // EINVAL: it finished meanwhile and will be reaped as such.
+        let _ = held.port().discard(*key);
     }
 }
 

@@ -10,46 +10,59 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// Packets whose time passed before they reached the device, or before the device was asked.
 #[derive(Debug, Default)]
 pub(super) struct Late {
-    untold: u64,
-    told: Option<Instant>,
+    total: u64,
+    /// How much of the total was said, and when.
+    told: (u64, Option<Instant>),
 }
 
 impl Late {
     /// Counts `packets` more and says so, at most once a minute.
     pub(super) fn count(&mut self, now: Instant, product: Product, packets: u32) {
-        self.untold += u64::from(packets);
+        self.total += u64::from(packets);
         if let Some(packets) = self.due(now) {
-            say(product, packets);
+            self.say(product, packets);
         }
     }
 
     /// Says what was not said yet.
     pub(super) fn conclude(&mut self, product: Product) {
-        let packets = std::mem::take(&mut self.untold);
+        let packets = self.untold();
         if packets > 0 {
-            say(product, packets);
+            self.told.0 = self.total;
+            self.say(product, packets);
         }
+    }
+
+    /// All that were counted.
+    #[cfg(test)]
+    pub(super) const fn total(&self) -> u64 {
+        self.total
+    }
+
+    const fn untold(&self) -> u64 {
+        self.total - self.told.0
     }
 
     /// The number to be told now.
     fn due(&mut self, now: Instant) -> Option<u64> {
-        let quiet = self
-            .told
-            .is_none_or(|told| now.saturating_duration_since(told) >= PAUSE);
-        if self.untold == 0 || !quiet {
+        let (_, told) = self.told;
+        let quiet = told.is_none_or(|told| now.saturating_duration_since(told) >= PAUSE);
+        let packets = self.untold();
+        if packets == 0 || !quiet {
             return None;
         }
-        self.told = Some(now);
-        Some(std::mem::take(&mut self.untold))
+        self.told = (self.total, Some(now));
+        Some(packets)
     }
-}
 
-fn say(product: Product, packets: u64) {
-    tracing::warn!(
-        device = %product,
-        packets,
-        "isochronous packets were too late: audio or video of this device has gaps"
-    );
+    fn say(&self, product: Product, packets: u64) {
+        tracing::warn!(
+            device = %product,
+            packets,
+            total = self.total,
+            "isochronous packets were too late: audio or video of this device has gaps"
+        );
+    }
 }
 
 #[cfg(test)]
@@ -61,11 +74,11 @@ mod tests {
         let mut late = Late::default();
         let start = Instant::now();
         assert_eq!(late.due(start), None);
-        late.untold = 8;
+        late.total = 8;
         assert_eq!(late.due(start), Some(8));
-        late.untold += 3;
+        late.total += 3;
         assert_eq!(late.due(start + Duration::from_secs(59)), None);
-        late.untold += 4;
+        late.total += 4;
         assert_eq!(late.due(start + PAUSE), Some(7));
         assert_eq!(late.due(start + PAUSE * 3), None);
     }
