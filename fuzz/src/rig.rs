@@ -22,7 +22,7 @@ use tokio::task::{LocalSet, yield_now};
 use super::kernel::Kernel;
 
 /// Only a hang takes this long.
-pub const HANG: Duration = Duration::from_secs(20);
+pub const HANG: Duration = Duration::from_secs(60);
 
 /// One configuration with every kind of endpoint, the isochronous ones in alternate setting 1 too.
 #[rustfmt::skip]

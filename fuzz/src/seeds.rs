@@ -371,80 +371,70 @@ fn servers() -> Vec<(&'static str, Vec<u8>)> {
 
 /// The first byte of all chooses the interfaces, that of an act what is done; see
 /// `hostile_client.rs`.
-fn clients() -> Vec<(&'static str, Vec<u8>)> {
+fn client(choice: u8, acts: &[&[u8]]) -> Vec<u8> {
     const TURNS: [u8; 2] = [15, 15];
-    let read = [0, 3, 0, 0, 64, 1];
-    let write = [0, 2, 0, 0, 64, 1];
-    let idle = [0, 5, 0, 0, 8, 0, 4];
-    let script = |choice: u8, acts: &[&[u8]]| {
-        let acts = acts.join(&TURNS[..]);
-        [&[choice][..], &TURNS, &acts, &TURNS, &[3]].concat()
-    };
-    vec![
-        ("read-and-write", script(7, &[&write, &read])),
+    let acts = acts.join(&TURNS[..]);
+    [&[choice][..], &TURNS, &acts, &TURNS, &[3]].concat()
+}
+
+fn clients() -> Vec<(&'static str, Vec<u8>)> {
+    const READ: &[u8] = &[0, 3, 0, 0, 64, 1];
+    const WRITE: &[u8] = &[0, 2, 0, 0, 64, 1];
+    const IDLE: &[u8] = &[0, 5, 0, 0, 8, 0, 4];
+    const RESET: &[u8] = &[5, 5];
+    const CONFIGURE: &[u8] = &[5, 0, 2];
+    const CANCEL: &[u8] = &[8, 1, 3];
+    const CANCEL_UNKNOWN: &[u8] = &[8, 0xff, 1, 2, 3, 4, 0];
+    const SETTING: &[u8] = &[5, 1, 1, 1];
+    const READ_SETTING: &[u8] = &[0, 6, 0, 0, 4, 1];
+    const GET: &[u8] = &[3, 0x80, 6, 0, 1, 0, 0, 18, 0];
+    const CLASS: &[u8] = &[3, 1, 11, 1, 0, 1, 0, 0];
+    let mut seeds = vec![
+        ("read-and-write", client(7, &[WRITE, READ])),
         (
             "cancelled",
-            script(7, &[&idle, &idle, &[8, 1, 3], &[8, 0xff, 1, 2, 3, 4, 0]]),
+            client(7, &[IDLE, IDLE, CANCEL, CANCEL_UNKNOWN]),
         ),
-        ("one-interface", script(8, &[&read, &[5, 5], &[5, 0, 2]])),
-        ("no-interface", script(0xf8, &[&read])),
+        ("one-interface", client(8, &[READ, RESET, CONFIGURE])),
+        ("no-interface", client(0xf8, &[READ])),
         (
             "settings",
-            script(7, &[&[5, 1, 1, 1], &[0, 6, 0, 0, 4, 1], &[5, 0, 2], &read]),
+            client(7, &[SETTING, READ_SETTING, CONFIGURE, READ]),
         ),
-        ("reset", script(7, &[&idle, &[5, 5], &read])),
+        ("reset", client(7, &[IDLE, RESET, READ])),
+        ("control", client(7, &[GET, CLASS])),
+        ("garbage", client(7, &[&[7, 4, 3, 1, 2, 3]])),
+        ("in-use", client(7, &[IDLE, &[10, 0, 5]])),
+        ("unplugged", client(7, &[IDLE, READ, &[12, 0, 15], READ])),
         (
-            "control",
-            script(
-                7,
-                &[&[3, 0x80, 6, 0, 1, 0, 0, 18, 0], &[3, 1, 11, 1, 0, 1, 0, 0]],
-            ),
+            "calls-wait",
+            client(7, &[&[12, 0, 10], RESET, READ, &[8, 0, 0]]),
         ),
-        ("iso-read", script(7, &[&[5, 1, 1, 2], &[6, 6, 60, 100, 0]])),
-        (
-            "iso-write",
-            script(7, &[&[5, 1, 1, 2], &[6, 9, 2, 100, 192, 0]]),
-        ),
-        (
-            "iso-too-long",
-            script(7, &[&[5, 1, 1, 2], &[6, 1, 2, 193, 0]]),
-        ),
+        ("halted", client(7, &[&[12, 3, 3], READ, &[5, 3, 3], READ])),
+        ("foreign", client(7, &[&[12, 0, 14, 1], RESET])),
+    ];
+    seeds.extend(isochronous_clients());
+    seeds
+}
+
+fn isochronous_clients() -> Vec<(&'static str, Vec<u8>)> {
+    const SETTING: &[u8] = &[5, 1, 1, 2];
+    const READ: &[u8] = &[6, 6, 60, 100, 0];
+    const PACE: &[u8] = &[12, 10, 19];
+    const TICK: &[u8] = &[12, 10, 20, 70];
+    const REFUSE_SECOND: &[u8] = &[12, 10, 22, 1];
+    const PLAN: &[u8] = &[12, 10, 17, 7, 0, 18];
+    vec![
+        ("iso-read", client(7, &[SETTING, READ])),
+        ("iso-write", client(7, &[SETTING, &[6, 9, 2, 100, 192, 0]])),
+        ("iso-too-long", client(7, &[SETTING, &[6, 1, 2, 193, 0]])),
         (
             "iso-cancelled",
-            script(
-                7,
-                &[
-                    &[5, 1, 1, 2],
-                    &[12, 10, 19],
-                    &[6, 6, 60, 100, 0],
-                    &[12, 10, 20, 70],
-                    &[8, 0, 0],
-                ],
-            ),
+            client(7, &[SETTING, PACE, READ, TICK, &[8, 0, 0]]),
         ),
         (
             "iso-in-part",
-            script(
-                7,
-                &[
-                    &[5, 1, 1, 2],
-                    &[12, 10, 22, 1],
-                    &[6, 6, 60, 100, 0],
-                    &[12, 10, 17, 7, 0, 18],
-                ],
-            ),
+            client(7, &[SETTING, REFUSE_SECOND, READ, PLAN]),
         ),
-        ("garbage", script(7, &[&[7, 4, 3, 1, 2, 3]])),
-        ("in-use", script(7, &[&idle, &[10, 0, 5]])),
-        ("unplugged", script(7, &[&idle, &read, &[12, 0, 15], &read])),
-        (
-            "calls-wait",
-            script(7, &[&[12, 0, 10], &[5, 5], &read, &[8, 0, 0]]),
-        ),
-        (
-            "halted",
-            script(7, &[&[12, 3, 3], &read, &[5, 3, 3], &read]),
-        ),
-        ("foreign", script(7, &[&[12, 0, 14, 1], &[5, 5]])),
     ]
 }

@@ -19,6 +19,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::str::FromStr;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::logging;
 use crate::bus::usb::enumerate::Location;
@@ -195,7 +196,11 @@ impl Process {
                 command.env(kept, value);
             }
         }
-        let mut child = command.spawn()?;
+        // What ends the server may reach the child before it has run at all: it is born deaf.
+        let usual = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        let spawned = command.spawn();
+        usual.thread_set_mask()?;
+        let mut child = spawned?;
         let pipe = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
         // The server never waits for its guardian.
         fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;

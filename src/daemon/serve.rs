@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::Notify;
 
 use super::capture::Capture;
 use super::config::ServeConfig;
@@ -58,6 +59,8 @@ struct Server {
     registry: RefCell<Registry>,
     sessions: RefCell<Vec<Entry>>,
     uses: RefCell<Vec<Use>>,
+    /// A use has ended.
+    freed: Notify,
     scans: devices::Scans,
     guardian: Guardian,
     refusals: RefCell<refusals::Refusals>,
@@ -152,6 +155,7 @@ impl Server {
             registry: RefCell::default(),
             sessions: RefCell::default(),
             uses: RefCell::default(),
+            freed: Notify::new(),
             scans: devices::Scans::default(),
             guardian: Guardian::start(),
             refusals: RefCell::default(),

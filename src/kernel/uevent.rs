@@ -49,20 +49,28 @@ impl UsbEvents {
     pub async fn changed(&self) -> io::Result<()> {
         loop {
             let mut ready = self.socket.readable().await?;
-            let mut changed = false;
-            loop {
-                match receive(&self.socket) {
-                    Ok(concerns) => changed |= concerns,
-                    Err(Errno::EAGAIN) => break,
-                    // Messages were lost, nobody knows which.
-                    Err(Errno::ENOBUFS) => changed = true,
-                    Err(Errno::EINTR) => {}
-                    Err(errno) => return Err(errno.into()),
-                }
-            }
+            let changed = self.has_changed()?;
             ready.clear_ready();
             if changed {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Whether something changed since the last call of this or [`UsbEvents::changed`].
+    ///
+    /// # Errors
+    /// The socket failed for good.
+    pub fn has_changed(&self) -> io::Result<bool> {
+        let mut changed = false;
+        loop {
+            match receive(&self.socket) {
+                Ok(concerns) => changed |= concerns,
+                Err(Errno::EAGAIN) => return Ok(changed),
+                // Messages were lost, nobody knows which.
+                Err(Errno::ENOBUFS) => changed = true,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
         }
     }

@@ -125,7 +125,9 @@ fn a_transfer_that_the_path_held_up_for_too_long_is_never_sent() {
             status: -libc::EXDEV,
         });
         let mut body = b"aaaabbbb".to_vec();
-        packets.iter().for_each(|packet| packet.write(&mut body));
+        for packet in &packets {
+            packet.write(&mut body);
+        }
         kernel.send(samples, &body).await;
         // What names no URB is answered at once: all before it has reached the link by then.
         kernel.unlink(3, 0).await;

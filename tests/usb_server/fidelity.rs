@@ -179,6 +179,26 @@ fn a_stream_that_loses_its_packets_to_want_of_memory_is_logged_too() {
 }
 
 #[test]
+fn a_transfer_that_is_not_accepted_says_why() {
+    local(async {
+        let mut bench = Bench::attach_iso().await;
+        for (errno, reason) in [
+            (Errno::ENOSPC, "no bandwidth"),
+            (Errno::EMSGSIZE, "not accepted"),
+        ] {
+            bench.device.refuse_submission(0, errno);
+            let stream = bench.iso(0x86, &[4], &[]);
+            let (status, text, detail) = detail(&bench.answer(stream).await);
+            assert_eq!(status, Status::InternalError);
+            assert_eq!(detail, i64::from(errno as i32));
+            assert!(text.contains(reason), "{text}");
+        }
+        bench.detach().await;
+        bench.end().await;
+    });
+}
+
+#[test]
 fn a_device_that_cannot_be_opened_for_want_of_files_names_the_limit() {
     local(async {
         for (errno, remedy) in [

@@ -62,7 +62,7 @@ remote_interface() {
     [[ -e ${entries[0]} ]] && basename "${entries[0]}"
 }
 
-LIMIT_network=120
+LIMIT_network=240
 case_network() {
     local interface address
     # It is asked before cdc_ether, at home and abroad, and does not want this configuration.
@@ -89,7 +89,7 @@ case_network() {
 
 # --- smart card reader --------------------------------------------------------------------------
 
-LIMIT_card=120
+LIMIT_card=240
 case_card() {
     local found
     must_come 10 "the card's slot" test -e /dev/virtio-ports/lab.card
@@ -120,7 +120,7 @@ case_card() {
 
 # --- media player -------------------------------------------------------------------------------
 
-LIMIT_player=120
+LIMIT_player=240
 case_player() {
     local number
     bridge_up
@@ -140,7 +140,7 @@ case_player() {
 
 # --- SCSI disk ----------------------------------------------------------------------------------
 
-LIMIT_disk=120
+LIMIT_disk=240
 case_disk() {
     bridge_up
     share $HIGH_SPEED_DISK_ID
@@ -163,7 +163,7 @@ case_disk() {
 
 # QEMU's disk has no bulk-only setting. Linux uses it at high speed; at super speed its driver wants
 # streams (drivers/usb/storage/uas-detect.h), which vhci-hcd does not have.
-LIMIT_refused_disk=120
+LIMIT_refused_disk=240
 case_refused_disk() {
     bridge_up
     share $SUPER_SPEED_DISK_ID
@@ -194,7 +194,7 @@ plug_key() {
     must_come 20 "the gadget's node" test -c /dev/hidg0
 }
 
-LIMIT_key=120
+LIMIT_key=240
 case_key() {
     local node function
     plug_key

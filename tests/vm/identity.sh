@@ -19,7 +19,7 @@ devices() {
     hub list --local --json | jq -r '.. | .id? // empty' | grep '^usb:'
 }
 
-LIMIT_descriptors=120
+LIMIT_descriptors=240
 case_descriptors() {
     local device serial asked=()
     bridge_up
@@ -86,7 +86,7 @@ watch_all() {
     must_come 10 "the trace" has_open bus /sys/kernel/debug/usb/usbmon/0u
 }
 
-LIMIT_disk_trace=120
+LIMIT_disk_trace=240
 case_disk_trace() {
     local owner user disk
     bridge_up
@@ -111,7 +111,7 @@ case_disk_trace() {
     detach $STICK_ID $STICK usb-storage
 }
 
-LIMIT_keyboard_trace=120
+LIMIT_keyboard_trace=240
 case_keyboard_trace() {
     local owner user letter node
     bridge_up
@@ -136,7 +136,7 @@ key() {
     qmp "{\"execute\":\"input-send-event\",\"arguments\":{\"events\":[{$event}]}}"
 }
 
-LIMIT_serial_trace=120
+LIMIT_serial_trace=240
 case_serial_trace() {
     local owner user tty
     bridge_up

@@ -144,12 +144,11 @@ LIMIT_super_speed=400
 case_super_speed() { speed_case super 5000; }
 
 # The kernel's own usbip over TCP, for the table alone: nothing judges it. It can end this kernel or
-# stop for ever, so every case is announced, and after the first complaint the guest is left to be
-# booted again for the cases that remain: USBTEST_REST, words of the form case or case:round.
+# stop for ever, so every case is announced, and after the first crash the guest is left, to be
+# booted again for what remains: USBTEST_REST, words of the form case or case:round.
 LIMIT_kernel_usbip=900
 case_kernel_usbip() {
     local speed=${USBTEST_SPEED:-high} serial busid word number
-    local patterned plain
     modprobe usbip-host
     gadgets_at "$speed-speed"
     start usbipd usbipd
@@ -164,6 +163,8 @@ case_kernel_usbip() {
     for word in ${USBTEST_REST:-$CASES}; do
         number=${word%:*}
         echo "BEGINS $word"
+        # The log of all that usbip says would be long to search.
+        dmesg --clear
         echo "lab: case usbip-$word begins" >/dev/kmsg
         rm -f "$CASE_DIR/verdict"
         run_all "$speed" usbip /vhci_hcd "$number" >"$CASE_DIR/verdict" &
@@ -173,6 +174,10 @@ case_kernel_usbip() {
         fi
         if kernel_complaints "usbip-$word" | grep -E 'BUG|Oops|WARNING|general protection'; then
             echo "VERDICT $word kernel oops"
+            give_up
+        fi
+        if ! bound /vhci_hcd $PATTERNED; then
+            echo "VERDICT $word connection lost"
             give_up
         fi
         echo "VERDICT $word $(cut -d' ' -f5- <"$CASE_DIR/verdict")"

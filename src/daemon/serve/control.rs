@@ -22,13 +22,7 @@ impl ControlHandler for Server {
                 self.scan().await;
                 Ok(Reply::Local(self.local_devices()))
             }
-            Request::Export { device, force } => {
-                self.scan().await;
-                let exported =
-                    self.known(|known| admin::export(&self.state, known, &device, force))?;
-                self.reload()?;
-                Ok(Reply::Exported(exported))
-            }
+            Request::Export { device, force } => self.export(&device, force).await,
             Request::Unexport { device } => self.unexport(&device),
             Request::AclGrant {
                 device,
@@ -81,6 +75,13 @@ fn wrong_half() -> ControlError {
 }
 
 impl Server {
+    async fn export(&self, device: &str, force: bool) -> Result<Reply, ControlError> {
+        self.scan().await;
+        let exported = self.known(|known| admin::export(&self.state, known, device, force))?;
+        self.reload()?;
+        Ok(Reply::Exported(exported))
+    }
+
     fn known<R>(&self, ask: impl FnOnce(Known<'_>) -> R) -> R {
         let registry = self.registry.borrow();
         let sessions: Vec<NodeName> = self

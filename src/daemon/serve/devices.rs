@@ -34,6 +34,9 @@ const NO_FAMILY: [u8; 16] = [0; 16];
 /// itself (a mounted disk) is told by nobody.
 const FRESH: Duration = Duration::from_secs(5);
 
+/// A device that comes or goes makes a dozen messages, for itself and each interface.
+const BURST: Duration = Duration::from_millis(50);
+
 /// The answer that tells a peer why it may not.
 pub(super) fn refused(refusal: &Refusal) -> (Status, ErrorMap) {
     let (status, sub) = refusal.status();
@@ -64,11 +67,18 @@ pub(super) async fn watch(server: Rc<Server>) {
         let began = clock::mono();
         server.scan().await;
         server.scans.watched_since.set(Some(began));
-        if let Err(error) = events.changed().await {
-            server.scans.watched_since.set(None);
+        let changed = events.changed().await;
+        // Until the next look, requests look for themselves.
+        server.scans.watched_since.set(None);
+        if let Err(error) = changed.and(rest_of_burst(&events).await) {
             return fall_back(&error);
         }
     }
+}
+
+async fn rest_of_burst(events: &UsbEvents) -> io::Result<()> {
+    tokio::time::sleep(BURST).await;
+    events.has_changed().map(drop)
 }
 
 impl Server {
@@ -93,24 +103,27 @@ impl Server {
         let _turn = self.scans.turn.lock().await;
         if self.scans.begun.get() < wanted {
             self.scans.begun.set(wanted);
-            let found = Rc::new(self.look_now().await);
-            *self.scans.last.borrow_mut() = found;
+            if let Some(found) = self.look_now().await {
+                *self.scans.last.borrow_mut() = Rc::new(found);
+            }
         }
         self.scans.last.borrow().clone()
     }
 
-    /// A failure leaves the last result.
-    async fn look_now(&self) -> HashMap<DeviceId, UsbDeviceInfo> {
+    /// `None` when nothing could be seen, which says nothing about what is there.
+    async fn look_now(&self) -> Option<HashMap<DeviceId, UsbDeviceInfo>> {
         match tokio::task::spawn_blocking(look).await {
-            Ok(Ok(found)) => self.take_scan(found),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => self.take_scan(Vec::new()),
+            Ok(Ok(found)) => Some(self.take_scan(found)),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Some(self.take_scan(Vec::new()))
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "cannot look for USB devices");
-                HashMap::new()
+                None
             }
             Err(error) => {
                 tracing::error!(%error, "looking for USB devices failed");
-                HashMap::new()
+                None
             }
         }
     }

@@ -1,6 +1,9 @@
 //! USB devices in use by peers.
 
 use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::devices::refused;
 use super::dispatch::bad_payload;
@@ -18,6 +21,9 @@ use crate::link::StreamId;
 use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
+
+/// How long a device may take that is being given back.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A device in use, until this is dropped.
 struct InUse {
@@ -61,6 +67,7 @@ impl Drop for InUse {
             .registry
             .borrow_mut()
             .end_use(&device.id, *ticket);
+        self.server.freed.notify_waiters();
     }
 }
 
@@ -115,37 +122,60 @@ impl Server {
         request: &Incoming,
     ) -> Result<(Loan, Grant), (Status, ErrorMap)> {
         let attach = AttachRequest::decode(&request.payload).map_err(bad_payload)?;
-        let unknown = || refused(&Refusal::Unknown);
-        let name: DeviceId = attach.dev.parse().map_err(|_| unknown())?;
+        let unknown = |_| refused(&Refusal::Unknown);
+        let name: DeviceId = attach.dev.parse().map_err(unknown)?;
         if self.stopping.get() {
             let error = ErrorMap::new(sub::SHUTTING_DOWN);
             return Err((Status::ServiceUnavailable, error));
         }
-        let infos = self.scan().await;
-        let mut registry = self.registry.borrow_mut();
-        let found = self
-            .viewed(peer.identity(), |view| {
-                registry
-                    .check(view, &name, Opcode::UsbDeviceAttach, Need::Write, false)
-                    .map(|device| device.found.clone())
-            })
-            .map_err(|refusal| refused(&refusal))?;
-        let info = infos.get(&found.id).ok_or_else(unknown)?;
-        let ticket = registry
-            .begin_use(&found.id, peer.identity().node_id.0)
-            .map_err(|refusal| refused(&refusal))?;
+        let lent = timeout(PATIENCE, async {
+            loop {
+                let freed = self.freed.notified();
+                match self.try_lend(peer, &name).await {
+                    Err(Refusal::InUse) if self.comes_free(peer, &name) => freed.await,
+                    lent => return lent,
+                }
+            }
+        });
+        let loan = lent.await.unwrap_or(Err(Refusal::InUse));
+        let loan = loan.map_err(|refusal| refused(&refusal))?;
         let grant = Grant {
             corr: request.corr.0,
             request: attach,
-            location: info.location.clone(),
-            force: self.policy.borrow().forces(found.names()),
+            location: loan.location.clone(),
+            force: self.policy.borrow().forces(loan.device.names()),
             roots: Roots::default(),
         };
-        let loan = Loan {
-            device: found,
+        Ok((loan, grant))
+    }
+
+    async fn try_lend(&self, peer: &Peer, name: &DeviceId) -> Result<Loan, Refusal> {
+        let infos = self.scan().await;
+        let mut registry = self.registry.borrow_mut();
+        let device = self.viewed(peer.identity(), |view| {
+            registry
+                .check(view, name, Opcode::UsbDeviceAttach, Need::Write, false)
+                .map(|device| device.found.clone())
+        })?;
+        let info = infos.get(&device.id).ok_or(Refusal::Unknown)?;
+        let ticket = registry.begin_use(&device.id, peer.identity().node_id.0)?;
+        Ok(Loan {
+            device,
             ticket,
             location: info.location.clone(),
-        };
-        Ok((loan, grant))
+        })
+    }
+
+    /// Whether the one who has the device is about to lose it: its session has ended, or will, since
+    /// the same node asks again. A client that was killed and started again does that.
+    fn comes_free(&self, peer: &Peer, name: &DeviceId) -> bool {
+        let registry = self.registry.borrow();
+        let device = registry.find(name).map(|device| &device.found.id);
+        let uses = self.uses.borrow();
+        let mut users = uses.iter().filter(|used| Some(&used.device.id) == device);
+        users.any(|used| {
+            let same = used.peer.identity().node_id == peer.identity().node_id;
+            used.peer.ended().is_some() || (same && !used.peer.is(peer))
+        })
     }
 }

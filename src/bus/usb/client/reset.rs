@@ -35,10 +35,8 @@ impl Pump {
             return Ok(());
         }
         let error = ErrorMap::decode(&payload).ok();
-        if error
-            .as_ref()
-            .is_some_and(|error| error.sub == sub::DEVICE_GONE)
-        {
+        let sub_code = error.as_ref().map(|error| error.sub.as_ref());
+        if sub_code == Some(sub::DEVICE_GONE) {
             return Err(Ended::DeviceGone);
         }
         let reason = error.and_then(|error| error.msg).unwrap_or_default();

@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::limits::UNDECLARED_REPLY;
 use crate::wire::msgpack::DecodeError;
+use crate::wire::opcode::Opcode;
 
 const READ_512: [u8; 12] = [
     0x95, 0xCC, 0x81, 0x00, 0xCD, 0x03, 0xE8, 0xCD, 0x02, 0x00, 0xC4, 0x00,
@@ -373,6 +375,44 @@ fn every_speed_and_every_address_survives() {
         }
     }
     assert_eq!(EndpointAddress::new(16, true), None);
+}
+
+#[test]
+fn a_request_declares_what_its_answer_may_bring() {
+    let encoded = |encode: &dyn Fn(&mut Vec<u8>)| {
+        let mut payload = Vec::new();
+        encode(&mut payload);
+        payload
+    };
+    let flags = TransferFlags::default();
+    let bulk = |address| {
+        let ep = EndpointAddress::from_u8(address).unwrap();
+        let transfer = BulkTransfer {
+            ep,
+            flags,
+            timeout_ms: 0,
+            len: 4,
+        };
+        let mut payload = encoded(&|out| transfer.encode(out));
+        payload.resize(payload.len() + transfer.data_len() as usize, 0);
+        declared_reply(Opcode::UsbBulkTransfer, &payload)
+    };
+    assert_eq!((bulk(0x81), bulk(0x01)), (Some(4), Some(0)));
+    let isochronous = |count| {
+        let transfer = IsoTransfer {
+            ep: EndpointAddress::from_u8(0x81).unwrap(),
+            flags,
+            start_frame: None,
+            ttl_ms: 0,
+            packets: vec![3072; count],
+        };
+        let payload = encoded(&|out| transfer.encode(out));
+        declared_reply(Opcode::UsbIsochronousTransfer, &payload)
+    };
+    assert_eq!(isochronous(1), Some(UNDECLARED_REPLY));
+    assert_eq!(isochronous(1024), Some(1024 * 3072));
+    assert_eq!(isochronous(0), None, "malformed");
+    assert_eq!(declared_reply(Opcode::UsbReset, &[]), None);
 }
 
 proptest! {

@@ -158,10 +158,12 @@ impl Stream {
                 Hold::Here(_) | Hold::Lost => pending().await,
             }
         };
+        // What ended comes before what is to begin: it tells when the device is no longer ours.
         tokio::select! {
-            message = inbound.recv() => Wake::Inbound(message),
+            biased;
             () = poll_fn(|context| device.poll_completed(context)), if at_hand => Wake::Completed,
             returned = returned => Wake::Returned(returned),
+            message = inbound.recv() => Wake::Inbound(message),
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                 Wake::Deadline
             }
@@ -286,7 +288,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Makes a change of the device.
+    /// Has a change of the device made.
     fn change(&mut self, corr: u32, change: Change, form: Form) {
         // A reset waits for everything in flight, and the device may be past answering.
         let keys = match change {

@@ -4,7 +4,7 @@
 //! `usb_reset_device()`: usbfs has no `pre_reset`, so it is unbound, and whatever driver fits is
 //! bound afterwards). What is in flight ends as unlinked or shut down. Whoever goes on as if nothing
 //! had happened makes usbfs complain of an interface that was not claimed before use, so claims are
-//! checked before every submission, which costs one short system call, and taken again once.
+//! checked before something is submitted to a quiet device, and taken again once.
 
 use nix::errno::Errno;
 use tracing::warn;
@@ -32,7 +32,7 @@ pub(super) struct Claims {
 
 impl Claims {
     /// Whether a transfer ended because somebody else took the device.
-    pub(super) const fn is_suspect(pending: &Pending, completion: &Completion) -> bool {
+    pub(super) fn is_suspect(pending: &Pending, completion: &Completion) -> bool {
         matches!(completion.status, UNLINKED | SHUT_DOWN) && !pending.is_ended()
     }
 
@@ -60,18 +60,15 @@ impl Stream {
         }
     }
 
-    /// Checks that the interface is ours before something is submitted to it.
+    /// Checks that the interface is ours before something is submitted to it, on a busy device too:
+    /// a submission that waits for the end of somebody's reset would come before the news of it.
     ///
     /// # Errors
-    /// `EBUSY` when it must be taken again first, `EACCES` when that was of no use, `ENODEV` when
-    /// the device is gone.
-    pub(super) fn check_claim(&mut self, corr: u32, interface: Option<u8>) -> Result<(), Errno> {
-        let claimed = interface.map_or(Ok(()), |interface| self.device.claim(interface));
-        match claimed {
-            Ok(()) => Ok(()),
+    /// `EBUSY` when it is not ours, `ENODEV` when the device is gone.
+    pub(super) fn check_claim(&self, interface: Option<u8>) -> Result<(), Errno> {
+        match interface.map_or(Ok(()), |interface| self.device.claim(interface)) {
             Err(Errno::ENODEV) => Err(Errno::ENODEV),
-            Err(_) if self.try_again(corr) => Err(Errno::EBUSY),
-            Err(_) => Err(Errno::EACCES),
+            claimed => claimed.map_err(|_| Errno::EBUSY),
         }
     }
 

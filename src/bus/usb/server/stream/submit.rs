@@ -21,7 +21,7 @@ impl Stream {
         interface: Option<u8>,
         order: &Order<'_>,
     ) -> Result<(), Errno> {
-        if let Err(errno) = self.check_claim(corr, interface) {
+        if let Err(errno) = self.check_claim(interface) {
             return self.not_accepted(outlet, corr, errno);
         }
         let mut buffer = self.spare.take();
@@ -61,7 +61,7 @@ impl Stream {
         interface: Option<u8>,
         order: &IsoOrder<'_>,
     ) -> Result<(), Errno> {
-        if let Err(errno) = self.check_claim(corr, interface) {
+        if let Err(errno) = self.check_claim(interface) {
             return self.not_accepted(outlet, corr, errno);
         }
         let device = &*self.device;
@@ -91,9 +91,9 @@ impl Stream {
         errno: Errno,
     ) -> Result<(), Errno> {
         let refused = match errno {
-            Errno::ENODEV | Errno::EBUSY => return Err(errno),
-            // Its setting may be lost.
-            Errno::ENOENT if self.try_again(corr) => return Err(Errno::EBUSY),
+            Errno::ENODEV => return Err(errno),
+            // The interface is not ours, or not in the setting that it should be in.
+            Errno::EBUSY | Errno::ENOENT if self.try_again(corr) => return Err(Errno::EBUSY),
             Errno::ENOMEM if self.starved.is_none_or(|since| since.elapsed() < STARVED.1) => {
                 return Err(errno);
             }
@@ -101,9 +101,8 @@ impl Stream {
                 self.tell_memory();
                 Refused::no_memory()
             }
-            Errno::EACCES => {
-                Refused::io("another program of the owner has taken the device", errno)
-            }
+            Errno::EBUSY => Refused::io("another program of the owner has taken the device", errno),
+            Errno::ENOSPC => Refused::io("the owner's USB bus has no bandwidth left for it", errno),
             errno => Refused::io("the transfer was not accepted", errno),
         };
         outlet.respond(corr, refused.status, refused.payload());
