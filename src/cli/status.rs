@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_client_shows_links_and_attached_devices() {
-        let status = ClientStatus {
+        let mut status = ClientStatus {
             node: node("laptop"),
             family: node(""),
             version: "0.1.0".to_owned(),
@@ -234,5 +234,9 @@ mod tests {
             text.contains("3 s (waiting for the link)  /dev/sdb\n"),
             "{text}"
         );
+        status.attached[0].waiting = Some(23);
+        let text = client_text(&status);
+        let note = "3 s (unplugged, waits 23 s for the next)";
+        assert!(text.contains(note), "{text}");
     }
 }

@@ -82,12 +82,12 @@ at_moment() {
 }
 
 # What the kernel rightly says of a device that is gone while it is enumerated, or read. Only on the
-# buses of vhci: the owner's stick never goes away.
+# buses of vhci, 3 to 18: the owner's stick never goes away.
 allow_lost_device() {
-    local vhci='usb ([3-9]|1[0-9])-[0-9]+: '
-    allow_kernel "$vhci(device descriptor read/|device not accepting address|can't (read|set) )"
-    allow_kernel "$vhci(unable to (read|get) |string descriptor 0 read error)"
-    allow_kernel 'usb usb[0-9]+-port[0-9]+: (attempt power cycle|unable to enumerate USB device)'
+    local bus='([3-9]|1[0-9])'
+    allow_kernel "usb $bus-1?[0-9]: (device descriptor read/|device not accepting address)"
+    allow_kernel "usb $bus-1?[0-9]: (unable to (read|get) |can't (read|set) |string descriptor 0 read)"
+    allow_kernel "usb usb$bus-port1?[0-9]: (attempt power cycle|unable to enumerate USB device)"
     allow_kernel '(I/O error|Buffer I/O error on|critical target error).* dev sd[a-z]'
 }
 

@@ -128,3 +128,23 @@ impl Client {
         self.take(hub, &peer, target).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_unplugged_device_is_followed() {
+        for end in [Ended::DeviceGone, Ended::Reset(Status::ServiceUnavailable)] {
+            assert!(is_unplugging(&end), "{end}");
+        }
+        for end in [
+            Ended::Reset(Status::Forbidden),
+            Ended::Detached,
+            Ended::Kernel,
+            Ended::SessionClosed,
+        ] {
+            assert!(!is_unplugging(&end), "{end}");
+        }
+    }
+}
