@@ -14,16 +14,17 @@ describe() {
     lsusb -v -s "$(<"$1/busnum"):$(<"$1/devnum")" 2>&1 | sed -E 's/^Bus [0-9]+ Device [0-9]+: //'
 }
 
-# Every device that this boot has: id and serial number.
+# The ids of the hub's devices; those of the laptop are in the same kernel's list once they are there.
 devices() {
     hub list --local --json | jq -r '.. | .id? // empty' | grep '^usb:'
 }
 
 LIMIT_descriptors=240
 case_descriptors() {
-    local device serial asked=()
+    local device serial asked=() all
     bridge_up
-    for device in $(devices); do
+    all=$(devices)
+    for device in $all; do
         serial=${device##*:}
         describe "$(by_serial /pci "$serial")" >"$CASE_DIR/$serial.hub"
         must "the description of $device" grep -q iSerial "$CASE_DIR/$serial.hub"
@@ -32,7 +33,7 @@ case_descriptors() {
         asked+=($!)
     done
     wait "${asked[@]}" || fail "attach: $(tail -n 1 "$CASE_DIR/attach.log")"
-    for device in $(devices); do
+    for device in $all; do
         serial=${device##*:}
         must_come 30 "$device on the laptop" by_serial /vhci_hcd "$serial"
         describe "$(by_serial /vhci_hcd "$serial")" >"$CASE_DIR/$serial.laptop"
