@@ -50,17 +50,17 @@ with_udev_rules() {
 
 LIMIT_cycles=600
 case_cycles() {
-    local done=0 owned hub_then laptop_then
+    local taken=0 owned hub_then laptop_then
     bridge_up
     share $ADAPTER_ID
     # shellcheck disable=SC2086 # vendor and product are two words
     owned=$(owned_usb $ADAPTER)
     without_udev_rules
-    while ((done < CYCLES)); do
+    while ((taken < CYCLES)); do
         "$VM_TOOLS" --tool take "$CASE_DIR/run-laptop" $ADAPTER_ID "$owned/${owned##*/}:1.0/driver" $WARM \
-            >"$CASE_DIR/take.log" 2>&1 || fail "after $done cycles: $(tail -n 1 "$CASE_DIR/take.log")"
-        ((done += WARM))
-        echo "after $done cycles in $SECONDS s: hub $(usage hub), laptop $(usage laptop)"
+            >"$CASE_DIR/take.log" 2>&1 || fail "after $taken cycles: $(tail -n 1 "$CASE_DIR/take.log")"
+        ((taken += WARM))
+        echo "after $taken cycles in $SECONDS s: hub $(usage hub), laptop $(usage laptop)"
         [[ -n ${hub_then:-} ]] || hub_then=$(usage hub)
         [[ -n ${laptop_then:-} ]] || laptop_then=$(usage laptop)
     done
