@@ -14,6 +14,8 @@ mod plan;
 mod ramp;
 #[path = "vm/tool.rs"]
 mod tool;
+#[path = "vm/turns.rs"]
+mod turns;
 
 use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};

@@ -163,7 +163,7 @@ LIMIT_recorded=300
 case_recorded() {
     local owned
     plug_in microphone LABMIC1 snd-usb-audio
-    bridged LABMIC1 snd-usb-audio record 10
+    bridged LABMIC1 snd-usb-audio record 5
 }
 
 LIMIT_filmed=300

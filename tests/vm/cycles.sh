@@ -48,37 +48,26 @@ with_udev_rules() {
     udevadm control --reload
 }
 
-# turn attach|detach: asked through the client's socket, which needs no namespace.
-turn() {
-    "$MYCLERK" --run "$CASE_DIR/run-laptop" "$1" "hub/$ADAPTER_ID" >"$CASE_DIR/$1.log" 2>&1 ||
-        fail "$1 of cycle $round: $(tail -n 1 "$CASE_DIR/$1.log")"
-}
-
-LIMIT_cycles=900
+LIMIT_cycles=600
 case_cycles() {
-    local round owned hub_then laptop_then
+    local taken=0 owned hub_then laptop_then
     bridge_up
     share $ADAPTER_ID
     # shellcheck disable=SC2086 # vendor and product are two words
     owned=$(owned_usb $ADAPTER)
     without_udev_rules
-    for ((round = 1; round <= CYCLES; round++)); do
-        turn attach
-        turn detach
-        must_come 30 "the owner's driver in cycle $round" has_driver "$owned" ftdi_sio
-        if ((round % WARM == 0)); then
-            echo "after $round cycles in $SECONDS s: hub $(usage hub), laptop $(usage laptop)"
-        fi
-        if ((round == WARM)); then
-            hub_then=$(usage hub)
-            laptop_then=$(usage laptop)
-        fi
+    while ((taken < CYCLES)); do
+        "$VM_TOOLS" --tool take "$CASE_DIR/run-laptop" $ADAPTER_ID "$owned/${owned##*/}:1.0/driver" $WARM \
+            >"$CASE_DIR/take.log" 2>&1 || fail "after $taken cycles: $(tail -n 1 "$CASE_DIR/take.log")"
+        ((taken += WARM))
+        echo "after $taken cycles in $SECONDS s: hub $(usage hub), laptop $(usage laptop)"
+        [[ -n ${hub_then:-} ]] || hub_then=$(usage hub)
+        [[ -n ${laptop_then:-} ]] || laptop_then=$(usage laptop)
     done
     flat hub "$hub_then"
     flat laptop "$laptop_then"
     must_come 30 "the freedom of all ports" all_ports_free
     with_udev_rules
 }
-
 
 run_cases "$@"

@@ -427,7 +427,8 @@ const MANY_IMAGES: &[(&str, u64)] = &[
 
 const ADAPTER_ONLY: &[&str] = &[
     "-device qemu-xhci,id=xhci",
-    "-device usb-serial,bus=xhci.0,chardev=cable,serial=LABFTDI1 -chardev null,id=cable",
+    "-chardev null,id=cable",
+    "-device usb-serial,bus=xhci.0,chardev=cable,serial=LABFTDI1,always-plugged=on",
 ];
 
 fn many() -> Boot {

@@ -6,22 +6,27 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// Bytes of a frame.
-pub(crate) const FRAME: usize = 4;
+const FRAME: usize = 4;
 /// Bytes before the samples in QEMU's and arecord's WAV files.
 const WAV_HEADER: usize = 44;
 
-/// The frame of that number; numbers wrap after a day.
-pub(crate) fn frame(number: u64) -> [u8; FRAME] {
-    let [a, b, c, d, ..] = number.to_le_bytes();
-    [a, b, c, d]
+/// So many frames of a run, from that number on; numbers wrap after a day.
+pub(crate) fn frames(first: u64, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count * FRAME];
+    for (frame, number) in bytes.as_chunks_mut().0.iter_mut().zip(first..) {
+        let [a, b, c, d, ..] = number.to_le_bytes();
+        *frame = [a, b, c, d];
+    }
+    bytes
 }
 
-/// Writes `lead` frames of silence, a run of `frames`, and `tail` frames of silence.
-pub(crate) fn write(file: &Path, lead: usize, frames: u64, tail: usize) -> io::Result<()> {
-    let mut bytes = vec![0; lead * FRAME];
-    bytes.extend((1..=frames).flat_map(frame));
-    bytes.resize(bytes.len() + tail * FRAME, 0);
-    std::fs::write(file, bytes)
+/// Writes `lead` frames of silence, a run of `run`, and `tail` frames of silence.
+pub(crate) fn write(file: &Path, lead: usize, run: usize, tail: usize) -> io::Result<()> {
+    let silence = |count| vec![0; count * FRAME];
+    std::fs::write(
+        file,
+        [silence(lead), frames(1, run), silence(tail)].concat(),
+    )
 }
 
 /// The one run in a raw or WAV file, between silence.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::device::{self, Camera, Microphone};
-use crate::{ramp, say};
+use crate::{ramp, say, turns};
 
 /// The result of the tool that the command line names; `None` when it names tests.
 pub(crate) fn asked_for() -> Option<ExitCode> {
@@ -41,6 +41,12 @@ fn run(words: &[&str]) -> io::Result<()> {
             say(&format!("{} {}", found.start(), found.end()));
             Ok(())
         }
+        ["take", run_dir, device, driver, count] => turns::take(
+            Path::new(run_dir),
+            device,
+            Path::new(driver),
+            number(count)?,
+        ),
         _ => Err(io::Error::other("no such tool")),
     }
 }

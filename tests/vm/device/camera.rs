@@ -10,7 +10,7 @@ use super::Function;
 use crate::ramp;
 
 const PACKETS_IN_PICTURE: u64 = 32;
-const FRAMES_IN_PACKET: u64 = 64;
+const FRAMES_IN_PACKET: u8 = 64;
 
 /// Every payload begins with two bytes: their number, and these bits (class 1.0, 2.4.3.3).
 const HEADER_BYTES: u8 = 2;
@@ -103,8 +103,8 @@ impl Function for Camera {
         if part == PACKETS_IN_PICTURE - 1 {
             bits |= END_OF_FRAME;
         }
-        let first = number * FRAMES_IN_PACKET + 1;
-        let frames = (first..first + FRAMES_IN_PACKET).flat_map(ramp::frame);
-        [HEADER_BYTES, bits].into_iter().chain(frames).collect()
+        let first = number * u64::from(FRAMES_IN_PACKET) + 1;
+        let frames = ramp::frames(first, FRAMES_IN_PACKET.into());
+        [&[HEADER_BYTES, bits][..], &frames].concat()
     }
 }

@@ -62,8 +62,7 @@ impl Function for Microphone {
     }
 
     fn packet(&mut self, _endpoint: u8, number: u64) -> Vec<u8> {
-        let frames = u64::from(FRAMES_IN_PACKET);
-        let first = number * frames + 1;
-        (first..first + frames).flat_map(ramp::frame).collect()
+        let first = number * u64::from(FRAMES_IN_PACKET) + 1;
+        ramp::frames(first, FRAMES_IN_PACKET.into())
     }
 }
