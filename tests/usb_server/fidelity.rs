@@ -136,7 +136,7 @@ impl Log {
     }
 }
 
-const REMEDY: &str = "echo 64 > /sys/module/usbcore/parameters/usbfs_memory_mb";
+const REMEDY: &str = "echo 256 > /sys/module/usbcore/parameters/usbfs_memory_mb";
 
 #[test]
 fn lasting_want_of_memory_names_the_remedy_in_the_answer_and_once_in_the_log() {

@@ -75,7 +75,10 @@ impl Message {
 
     /// Whether this ends that URB, well.
     pub(super) fn ends_well(&self, seqnum: u32) -> bool {
-        matches!(Return::parse(&self.header), Ok(Return::Submit(ret)) if ret.seqnum == seqnum && ret.status == 0)
+        let Ok(Return::Submit(ret)) = Return::parse(&self.header) else {
+            return false;
+        };
+        ret.seqnum == seqnum && ret.status == 0
     }
 
     fn data(&self) -> &[u8] {

@@ -8,8 +8,8 @@ use crate::wire::status::{Status, sub};
 
 /// What went wrong when usbfs has no memory, and what mends it.
 pub(super) const NO_MEMORY: &str = "the owner's kernel has no memory left for USB transfers \
-    (usbfs_memory_mb): echo 64 > /sys/module/usbcore/parameters/usbfs_memory_mb, \
-    permanently usbcore.usbfs_memory_mb=64 on its command line";
+    (usbfs_memory_mb): echo 256 > /sys/module/usbcore/parameters/usbfs_memory_mb, \
+    permanently usbcore.usbfs_memory_mb=256 on its command line";
 
 /// A request that was not performed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
