@@ -11,27 +11,35 @@ use crate::rig::{DEVICE, device, run, stream};
 
 #[test]
 fn attaching_takes_a_port_by_speed_and_follows_the_kernels_end() {
-    run(async {
-        let sysfs = Sysfs::new();
-        let vhci = Rc::new(Vhci::at(sysfs.path()));
-        let (outlet, inbound, mut server) = stream();
-        let device = AttachResponse {
-            spd: Speed::Super,
-            ..device()
-        };
-        let attachment =
-            client::attach(&vhci, &device, outlet, inbound).expect("an attached device");
-        assert_eq!(attachment.port(), PortId(1));
-        let written = sysfs.written("attach");
-        let fields: Vec<_> = written.split(' ').collect();
-        let ["1", _, "65538", "5"] = fields.as_slice() else {
-            panic!("{written:?} was written");
-        };
-        // Nobody has taken a reference to the kernel's end, so it is closed by now.
-        server.farewell().await;
-        assert!(matches!(attachment.ended().await, Ended::Kernel));
-        assert_eq!(sysfs.written("detach"), "", "the port is free already");
-    });
+    for (speed, port, code) in [
+        (Speed::Low, 0, "1"),
+        (Speed::Full, 0, "2"),
+        (Speed::High, 0, "3"),
+        (Speed::Super, 1, "5"),
+    ] {
+        run(async {
+            let sysfs = Sysfs::new();
+            let vhci = Rc::new(Vhci::at(sysfs.path()));
+            let (outlet, inbound, mut server) = stream();
+            let device = AttachResponse {
+                spd: speed,
+                ..device()
+            };
+            let attachment =
+                client::attach(&vhci, &device, outlet, inbound).expect("an attached device");
+            assert_eq!(attachment.port(), PortId(port));
+            let written = sysfs.written("attach");
+            let fields: Vec<_> = written.split(' ').collect();
+            let [at, _, "65538", kind] = fields.as_slice() else {
+                panic!("{written:?} was written");
+            };
+            assert_eq!((*at, *kind), (&*port.to_string(), code));
+            // Nobody has taken a reference to the kernel's end, so it is closed by now.
+            server.farewell().await;
+            assert!(matches!(attachment.ended().await, Ended::Kernel));
+            assert_eq!(sysfs.written("detach"), "", "the port is free already");
+        });
+    }
 }
 
 #[test]
