@@ -85,7 +85,8 @@ at_moment() {
 # buses of vhci, 3 to 18: the owner's stick never goes away.
 allow_lost_device() {
     local bus='([3-9]|1[0-9])'
-    allow_kernel "usb $bus-1?[0-9]: (device descriptor read/|device not accepting address|enqueue for inactive port)"
+    allow_kernel "usb $bus-1?[0-9]: (device descriptor read/|device not accepting address)"
+    allow_kernel "usb $bus-1?[0-9]: enqueue for inactive port"
     allow_kernel "usb $bus-1?[0-9]: (unable to (read|get) |can't (read|set) |string descriptor 0 read)"
     allow_kernel "usb usb$bus-port1?[0-9]: (attempt power cycle|unable to enumerate USB device)"
     allow_kernel '(I/O error|Buffer I/O error on|device offline error).* dev sd[a-z]'
