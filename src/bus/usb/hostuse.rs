@@ -6,8 +6,10 @@
 mod block;
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use nix::errno::Errno;
 
 use super::descriptor::CLASS_HUB;
 
@@ -90,10 +92,31 @@ pub enum InUse {
         /// The network interface.
         interface: String,
     },
+    /// What would tell could not be read, so that any of the others may be the case.
+    #[error(
+        "whether this machine uses it cannot be told, because {} cannot be read: {cause}{}; put \
+         that right first, or use --force", path.display(), remedy(cause)
+    )]
+    Unknown {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why it cannot be read.
+        cause: Errno,
+    },
+}
+
+/// What helps against the causes that are known to happen.
+fn remedy(cause: &Errno) -> &'static str {
+    match cause {
+        Errno::EMFILE => " (raise LimitNOFILE= of the daemon's service or ulimit -n)",
+        Errno::ENFILE => " (raise sysctl fs.file-max)",
+        _ => "",
+    }
 }
 
 impl InUse {
-    /// Whether `--force` helps. A root hub cannot be driven from elsewhere.
+    /// Whether `--force` helps. A root hub cannot be driven from elsewhere. What could not be read
+    /// is forced too: it could only have told of what is forced anyway.
     pub const fn is_forcible(&self) -> bool {
         match self {
             Self::RootHub => false,
@@ -103,7 +126,8 @@ impl InUse {
             | Self::Swap { .. }
             | Self::Held { .. }
             | Self::ConsoleKeyboard { .. }
-            | Self::DefaultRoute { .. } => true,
+            | Self::DefaultRoute { .. }
+            | Self::Unknown { .. } => true,
         }
     }
 }
@@ -112,22 +136,27 @@ impl InUse {
 /// (`…/usb1/1-4`), a link to it, or just that. The reasons that force does not help against come
 /// first.
 ///
-/// What cannot be read counts as not in use: the kernel shows these files to everybody.
+/// What is not there is not in use. What is there and cannot be read is [`InUse::Unknown`]: with no
+/// file descriptor left, every disk would look unmounted.
 pub fn check(roots: &Roots, device: &Path) -> Option<InUse> {
-    let device = fs::canonicalize(device).unwrap_or_else(|_| device.to_owned());
+    look(roots, device).err()
+}
+
+fn look(roots: &Roots, device: &Path) -> Result<(), InUse> {
+    let device = real(device)?.unwrap_or_else(|| device.to_owned());
     if is_root_hub(&device) {
-        return Some(InUse::RootHub);
+        return Err(InUse::RootHub);
     }
     if is_imported(&device) {
-        return Some(InUse::Imported);
+        return Err(InUse::Imported);
     }
-    let below = Below::walk(&device);
-    if is_hub(&device, &below) {
-        return Some(InUse::Hub);
+    let below = Below::walk(&device)?;
+    if is_hub(&device, &below)? {
+        return Err(InUse::Hub);
     }
-    block::check(roots, &below.blocks)
-        .or_else(|| console_keyboard(roots, &device))
-        .or_else(|| default_route(roots, &below.networks))
+    block::check(roots, &below.blocks)?;
+    console_keyboard(roots, &device)?;
+    default_route(roots, &below.networks)
 }
 
 /// True for the resolved directory of a device that vhci-hcd made.
@@ -143,32 +172,61 @@ fn is_root_hub(device: &Path) -> bool {
         .is_some_and(|bus| !bus.is_empty() && bus.bytes().all(|b| b.is_ascii_digit()))
 }
 
-fn is_hub(device: &Path, below: &Below) -> bool {
-    let hub = |path: PathBuf| {
-        read(&path).is_some_and(|class| u8::from_str_radix(&class, 16) == Ok(CLASS_HUB))
-    };
-    hub(device.join("bDeviceClass"))
-        || below
-            .interfaces
-            .iter()
-            .any(|interface| hub(interface.join("bInterfaceClass")))
+fn is_hub(device: &Path, below: &Below) -> Result<bool, InUse> {
+    let interfaces = below.interfaces.iter();
+    let classes = interfaces.map(|interface| interface.join("bInterfaceClass"));
+    for path in std::iter::once(device.join("bDeviceClass")).chain(classes) {
+        let class = read(&path)?;
+        if class.is_some_and(|class| u8::from_str_radix(&class, 16) == Ok(CLASS_HUB)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-/// A small text file without its closing newline; `None` when it cannot be read.
-fn read(path: &Path) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
-    Some(text.trim_end().to_owned())
+/// What an access to `path` found; `None` when nothing is there, or not any more.
+fn found<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>, InUse> {
+    let error = match result {
+        Ok(found) => return Ok(Some(found)),
+        Err(error) => error,
+    };
+    match Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)) {
+        Errno::ENOENT | Errno::ENOTDIR | Errno::ENODEV | Errno::ENXIO => Ok(None),
+        cause => Err(InUse::Unknown {
+            path: path.to_owned(),
+            cause,
+        }),
+    }
+}
+
+/// A small text file without its closing newline. Whoever mounts or names something may have put
+/// bytes into it that are no text.
+fn read(path: &Path) -> Result<Option<String>, InUse> {
+    let bytes = found(path, fs::read(path))?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned()))
 }
 
 /// The names in a directory, sorted so that the answer does not depend on the file system.
-fn names(directory: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(directory)
+fn names(directory: &Path) -> Result<Vec<String>, InUse> {
+    let mut names = Vec::new();
+    for entry in found(directory, fs::read_dir(directory))?
         .into_iter()
         .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .collect();
+    {
+        let entry = found(directory, entry)?;
+        names.extend(entry.and_then(|entry| entry.file_name().into_string().ok()));
+    }
     names.sort_unstable();
-    names
+    Ok(names)
+}
+
+fn exists(path: &Path) -> Result<bool, InUse> {
+    Ok(found(path, fs::metadata(path))?.is_some())
+}
+
+/// Where links lead to.
+fn real(path: &Path) -> Result<Option<PathBuf>, InUse> {
+    found(path, fs::canonicalize(path))
 }
 
 /// What hangs below a USB device, without the devices behind it when it is a hub.
@@ -184,51 +242,59 @@ struct Below {
 }
 
 impl Below {
-    fn walk(device: &Path) -> Self {
+    fn walk(device: &Path) -> Result<Self, InUse> {
         let mut below = Self::default();
-        below.descend(device, 0);
-        below
+        below.descend(device, 0)?;
+        Ok(below)
     }
 
-    fn descend(&mut self, directory: &Path, depth: usize) {
-        for name in names(directory) {
+    fn descend(&mut self, directory: &Path, depth: usize) -> Result<(), InUse> {
+        for name in names(directory)? {
             let path = directory.join(&name);
-            let is_directory = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir());
-            let other_device = depth == 0 && path.join("bDeviceClass").exists();
-            if !is_directory || other_device || self.seen >= MAX_DIRECTORIES {
+            let meta = found(&path, fs::symlink_metadata(&path))?;
+            let is_directory = meta.is_some_and(|meta| meta.is_dir());
+            if !is_directory || (depth == 0 && exists(&path.join("bDeviceClass"))?) {
                 continue;
+            }
+            if self.seen >= MAX_DIRECTORIES || depth > MAX_DEPTH {
+                let cause = Errno::EOVERFLOW;
+                return Err(InUse::Unknown { path, cause });
             }
             self.seen += 1;
             let parent = directory.file_name().unwrap_or_default();
-            if path.join("bInterfaceNumber").exists() {
+            if exists(&path.join("bInterfaceNumber"))? {
                 self.interfaces.push(path.clone());
             }
-            if parent == "block" || (path.join("partition").exists() && path.join("dev").exists()) {
+            if parent == "block" || (exists(&path.join("partition"))? && exists(&path.join("dev"))?)
+            {
                 self.blocks.push(path.clone());
             }
             if parent == "net" {
                 self.networks.push(name);
             }
-            if depth < MAX_DEPTH {
-                self.descend(&path, depth + 1);
-            }
+            self.descend(&path, depth + 1)?;
         }
+        Ok(())
     }
 }
 
 /// A whole keyboard of this device that the kernel's `kbd` handler reads while a virtual terminal
 /// is there to be typed on. Keys alone do not make a keyboard: mice, headsets and power buttons
 /// have some too, so the rule of udev's `ID_INPUT_KEYBOARD` decides.
-fn console_keyboard(roots: &Roots, device: &Path) -> Option<InUse> {
-    read(&roots.sys.join("class/tty/tty0/active")).filter(|active| !active.is_empty())?;
-    let sys = fs::canonicalize(&roots.sys).unwrap_or_else(|_| roots.sys.clone());
+fn console_keyboard(roots: &Roots, device: &Path) -> Result<(), InUse> {
+    let active = read(&roots.sys.join("class/tty/tty0/active"))?;
+    let sys = real(&roots.sys)?.unwrap_or_else(|| roots.sys.clone());
+    let (Some(1..), Ok(below)) = (active.map(|active| active.len()), device.strip_prefix(sys))
+    else {
+        return Ok(());
+    };
     let mut prefix = String::from("/");
-    let _ = write!(prefix, "{}/", device.strip_prefix(sys).ok()?.display());
-    let inputs = fs::read_to_string(roots.proc.join("bus/input/devices")).ok()?;
+    let _ = write!(prefix, "{}/", below.display());
+    let inputs = read(&roots.proc.join("bus/input/devices"))?.unwrap_or_default();
     inputs
         .split("\n\n")
         .find_map(|input| keyboard_name(input, &prefix))
-        .map(|name| InUse::ConsoleKeyboard { name })
+        .map_or(Ok(()), |name| Err(InUse::ConsoleKeyboard { name }))
 }
 
 /// The name in one block of `/proc/bus/input/devices` when it describes such a keyboard.
@@ -245,12 +311,12 @@ fn keyboard_name(input: &str, sysfs_prefix: &str) -> Option<String> {
     (ours && typed_on && whole).then(|| name.trim_matches('"').to_owned())
 }
 
-fn default_route(roots: &Roots, networks: &[String]) -> Option<InUse> {
+fn default_route(roots: &Roots, networks: &[String]) -> Result<(), InUse> {
     if networks.is_empty() {
-        return None;
+        return Ok(());
     }
-    let v4 = fs::read_to_string(roots.proc.join("net/route")).unwrap_or_default();
-    let v6 = fs::read_to_string(roots.proc.join("net/ipv6_route")).unwrap_or_default();
+    let v4 = read(&roots.proc.join("net/route"))?.unwrap_or_default();
+    let v6 = read(&roots.proc.join("net/ipv6_route"))?.unwrap_or_default();
     let default_v4 = v4.lines().filter_map(|line| {
         let mut fields = line.split_whitespace();
         let (interface, destination) = (fields.next()?, fields.next()?);
@@ -263,22 +329,15 @@ fn default_route(roots: &Roots, networks: &[String]) -> Option<InUse> {
         let anywhere = length == "00" && destination.bytes().all(|b| b == b'0');
         anywhere.then(|| fields.next_back()).flatten()
     });
-    default_v4
-        .chain(default_v6)
-        .find(|interface| {
-            networks.iter().any(|network| network == interface)
-                && read(
-                    &roots
-                        .sys
-                        .join("class/net")
-                        .join(interface)
-                        .join("operstate"),
-                )
-                .is_none_or(|state| state != "down")
-        })
-        .map(|interface| InUse::DefaultRoute {
-            interface: interface.to_owned(),
-        })
+    let ours = |interface: &&str| networks.iter().any(|network| network == interface);
+    for interface in default_v4.chain(default_v6).filter(ours) {
+        let directory = roots.sys.join("class/net").join(interface);
+        if read(&directory.join("operstate"))?.is_none_or(|state| state != "down") {
+            let interface = interface.to_owned();
+            return Err(InUse::DefaultRoute { interface });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Disks: mounted, swapped to, or built upon.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{InUse, Roots, names, read};
+use nix::errno::Errno;
+
+use super::{InUse, Roots, names, read, real};
 
 /// How far disks are followed up through LVM on LUKS on RAID and so on.
 const MAX_LAYERS: usize = 8;
@@ -21,120 +22,142 @@ struct Block {
 }
 
 impl Block {
-    fn read(directory: &Path) -> Option<Self> {
-        Some(Self {
-            name: directory.file_name()?.to_str()?.to_owned(),
-            number: read(&directory.join("dev"))?,
-            mapped: read(&directory.join("dm/name")),
-            holders: names(&directory.join("holders")),
-        })
+    /// `None` when it is gone.
+    fn read(directory: &Path) -> Result<Option<Self>, InUse> {
+        let name = directory.file_name().and_then(|name| name.to_str());
+        let (Some(name), Some(number)) = (name, read(&directory.join("dev"))?) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            name: name.to_owned(),
+            number,
+            mapped: read(&directory.join("dm/name"))?,
+            holders: names(&directory.join("holders"))?,
+        }))
     }
 
     /// Whether a path of procfs names this device.
-    fn is_named(&self, roots: &Roots, path: &str) -> bool {
+    fn is_named(&self, roots: &Roots, path: &str) -> Result<bool, InUse> {
         let Ok(below) = Path::new(path).strip_prefix("/dev") else {
-            return false;
+            return Ok(false);
         };
         if below == Path::new(&self.name) {
-            return true;
+            return Ok(true);
         }
         let mapped = self
             .mapped
             .as_ref()
             .map(|name| Path::new("mapper").join(name));
-        mapped.is_some_and(|mapped| below == mapped)
-            || fs::canonicalize(roots.dev.join(below))
-                .is_ok_and(|real| real.file_name().is_some_and(|name| *name == *self.name))
+        if mapped.is_some_and(|mapped| below == mapped) {
+            return Ok(true);
+        }
+        let real = real(&roots.dev.join(below))?;
+        let name = real.as_deref().and_then(Path::file_name);
+        Ok(name.is_some_and(|name| *name == *self.name))
     }
 }
 
 /// Looks at the disks and partitions of a device and at everything built on them.
-pub(super) fn check(roots: &Roots, directories: &[PathBuf]) -> Option<InUse> {
-    let blocks = with_holders(roots, directories);
+pub(super) fn check(roots: &Roots, directories: &[PathBuf]) -> Result<(), InUse> {
+    let blocks = with_holders(roots, directories)?;
     if blocks.is_empty() {
-        return None;
+        return Ok(());
     }
-    mounted(roots, &blocks)
-        .or_else(|| swapped(roots, &blocks))
-        .or_else(|| {
-            blocks.iter().find_map(|block| {
-                Some(InUse::Held {
-                    block: block.name.clone(),
-                    holder: block.holders.first()?.clone(),
-                })
-            })
-        })
+    mounted(roots, &blocks)?;
+    in_btrfs(roots, &blocks)?;
+    swapped(roots, &blocks)?;
+    for block in blocks {
+        if let Some(holder) = block.holders.into_iter().next() {
+            let block = block.name;
+            return Err(InUse::Held { block, holder });
+        }
+    }
+    Ok(())
 }
 
-fn with_holders(roots: &Roots, directories: &[PathBuf]) -> Vec<Block> {
+fn with_holders(roots: &Roots, directories: &[PathBuf]) -> Result<Vec<Block>, InUse> {
     let mut found: Vec<Block> = Vec::new();
     let mut known: BTreeSet<String> = BTreeSet::new();
     let mut layer = directories.to_vec();
     for _ in 0..MAX_LAYERS {
         let mut above = Vec::new();
-        for block in layer.iter().filter_map(|directory| Block::read(directory)) {
+        for directory in &layer {
+            let Some(block) = Block::read(directory)? else {
+                continue;
+            };
             if known.insert(block.name.clone()) {
-                above.extend(
-                    block
-                        .holders
-                        .iter()
-                        .map(|holder| roots.sys.join("class/block").join(holder)),
-                );
+                let class = roots.sys.join("class/block");
+                above.extend(block.holders.iter().map(|holder| class.join(holder)));
                 found.push(block);
             }
         }
-        if above.is_empty() {
-            break;
-        }
         layer = above;
     }
-    found
+    match layer.into_iter().next() {
+        None => Ok(found),
+        Some(path) => Err(InUse::Unknown {
+            path,
+            cause: Errno::EOVERFLOW,
+        }),
+    }
 }
 
-fn mounted(roots: &Roots, blocks: &[Block]) -> Option<InUse> {
+fn mounted(roots: &Roots, blocks: &[Block]) -> Result<(), InUse> {
     // The service may live in a mount namespace of its own, so init's mounts count too.
-    let table = ["self/mountinfo", "1/mountinfo"]
-        .iter()
-        .filter_map(|file| fs::read_to_string(roots.proc.join(file)).ok())
-        .collect::<String>();
-    let by_table = table.lines().find_map(|line| {
-        // ID, parent, major:minor, root, mount point, …, " - ", type, source, options
-        let (mount, file_system) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ').skip(2);
-        let (number, mount_point) = (fields.next()?, fields.nth(1)?);
-        let source = unescape(file_system.split(' ').nth(1)?);
-        let block = blocks
-            .iter()
-            .find(|block| block.number == number || block.is_named(roots, &source))?;
-        Some(InUse::Mounted {
-            block: block.name.clone(),
-            mount_point: unescape(mount_point),
-        })
-    });
-    // btrfs shows an anonymous number and only one of its disks there.
-    by_table.or_else(|| {
-        names(&roots.sys.join("fs/btrfs"))
-            .iter()
-            .find_map(|volume| {
-                let members = names(&roots.sys.join("fs/btrfs").join(volume).join("devices"));
-                let block = blocks.iter().find(|block| members.contains(&block.name))?;
-                Some(InUse::Mounted {
-                    block: block.name.clone(),
-                    mount_point: format!("a btrfs volume ({volume})"),
-                })
-            })
-    })
+    for file in ["self/mountinfo", "1/mountinfo"] {
+        let table = read(&roots.proc.join(file))?.unwrap_or_default();
+        for (number, mount_point, source) in table.lines().filter_map(mount) {
+            let source = unescape(source);
+            for block in blocks {
+                if block.number == number || block.is_named(roots, &source)? {
+                    return Err(InUse::Mounted {
+                        block: block.name.clone(),
+                        mount_point: unescape(mount_point),
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
-fn swapped(roots: &Roots, blocks: &[Block]) -> Option<InUse> {
-    let table = fs::read_to_string(roots.proc.join("swaps")).unwrap_or_default();
-    table.lines().skip(1).find_map(|line| {
-        let path = unescape(line.split_whitespace().next()?);
-        let block = blocks.iter().find(|block| block.is_named(roots, &path))?;
-        Some(InUse::Swap {
-            block: block.name.clone(),
-        })
-    })
+/// `major:minor`, mount point and source in a line of mountinfo.
+fn mount(line: &str) -> Option<(&str, &str, &str)> {
+    // ID, parent, major:minor, root, mount point, …, " - ", type, source, options
+    let (mount, file_system) = line.split_once(" - ")?;
+    let mut fields = mount.split(' ').skip(2);
+    let (number, mount_point) = (fields.next()?, fields.nth(1)?);
+    Some((number, mount_point, file_system.split(' ').nth(1)?))
+}
+
+/// Mountinfo shows an anonymous number and only one of the disks of a btrfs volume.
+fn in_btrfs(roots: &Roots, blocks: &[Block]) -> Result<(), InUse> {
+    let volumes = roots.sys.join("fs/btrfs");
+    for volume in names(&volumes)? {
+        let members = names(&volumes.join(&volume).join("devices"))?;
+        if let Some(block) = blocks.iter().find(|block| members.contains(&block.name)) {
+            return Err(InUse::Mounted {
+                block: block.name.clone(),
+                mount_point: format!("a btrfs volume ({volume})"),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn swapped(roots: &Roots, blocks: &[Block]) -> Result<(), InUse> {
+    let table = read(&roots.proc.join("swaps"))?.unwrap_or_default();
+    let paths = table.lines().skip(1);
+    for path in paths.filter_map(|line| line.split_whitespace().next()) {
+        let path = unescape(path);
+        for block in blocks {
+            if block.is_named(roots, &path)? {
+                let block = block.name.clone();
+                return Err(InUse::Swap { block });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Undoes the `\040` with which procfs writes spaces in paths.

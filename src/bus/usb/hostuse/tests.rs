@@ -78,6 +78,23 @@ impl Machine {
         );
     }
 
+    /// Puts a directory where a file should be, which not even root can read.
+    fn make_unreadable(&self, path: &str) {
+        let path = self.root.path().join(path);
+        let _ = fs::remove_file(&path);
+        fs::create_dir_all(path).unwrap();
+    }
+
+    fn assert_unknown(&self, file: &str) {
+        let found = self.check();
+        let unread = self.root.path().join(file);
+        assert!(
+            matches!(&found, Some(InUse::Unknown { path, cause: Errno::EISDIR })
+                if fs::canonicalize(path).unwrap() == fs::canonicalize(unread).unwrap()),
+            "{file}: {found:?}"
+        );
+    }
+
     fn check(&self) -> Option<InUse> {
         self.check_at("sys/devices/pci0/usb1/1-4")
     }
@@ -282,5 +299,68 @@ fn the_interface_of_the_default_route_is_refused_while_it_is_up() {
         assert_eq!(machine.check(), Some(InUse::DefaultRoute { interface }));
         machine.write("sys/class/net/eth1/operstate", "down\n");
         assert_eq!(machine.check(), None);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_may_be_in_use() {
+    let (holder, net) = ("sys/devices/virtual/block/dm-0", "1-4:1.0/net/eth1/address");
+    for file in [
+        at("bDeviceClass"),
+        at("1-4:1.0/bInterfaceClass"),
+        at(&format!("{DISK}/dev")),
+        at(&format!("{DISK}/sdb1/dev")),
+        format!("{holder}/dev"),
+        format!("{holder}/dm/name"),
+        "proc/self/mountinfo".to_owned(),
+        "proc/1/mountinfo".to_owned(),
+        "proc/swaps".to_owned(),
+    ] {
+        let machine = Machine::new();
+        machine.add_disk();
+        machine.add_mapping();
+        machine.make_unreadable(&file);
+        machine.assert_unknown(&file);
+    }
+    for file in [
+        "sys/class/tty/tty0/active",
+        "proc/bus/input/devices",
+        "proc/net/route",
+        "proc/net/ipv6_route",
+    ] {
+        let machine = Machine::new();
+        machine.write(&at(net), "02:00:00:00:00:01\n");
+        machine.add_keyboard("event5", KEYS);
+        machine.make_unreadable(file);
+        machine.assert_unknown(file);
+    }
+}
+
+#[test]
+fn a_tree_too_large_to_be_looked_through_may_be_in_use() {
+    let machine = Machine::new();
+    let deep = (0..40).map(|_| "d/").collect::<String>();
+    machine.write(&at(&format!("1-4:1.0/{deep}block/sdb/dev")), "8:16\n");
+    assert!(matches!(machine.check(), Some(InUse::Unknown { .. })));
+}
+
+#[test]
+fn a_name_that_is_no_text_hides_no_mount() {
+    let machine = Machine::new();
+    machine.add_disk();
+    let table = b"30 22 0:9 / /\xff rw - tmpfs \xfe rw\n31 22 8:16 / /mnt rw - ext4 /dev/sdb rw\n";
+    fs::write(machine.root.path().join("proc/self/mountinfo"), table).unwrap();
+    assert_eq!(machine.check(), Some(mounted("sdb", "/mnt")));
+}
+
+#[test]
+fn a_lack_of_file_descriptors_is_explained() {
+    let path = PathBuf::from("/proc/self/mountinfo");
+    let cause = Errno::EMFILE;
+    let refusal = InUse::Unknown { path, cause };
+    assert!(refusal.is_forcible());
+    let text = refusal.to_string();
+    for part in ["/proc/self/mountinfo", "LimitNOFILE=", "--force"] {
+        assert!(text.contains(part), "{text}");
     }
 }
