@@ -12,6 +12,9 @@ ADAPTER_ID=usb:0403:6001:LABFTDI1
 KEYBOARD_ID=usb:0627:0001:LABKBD1
 TABLET_ID=usb:0627:0001:LABTABLET1
 
+# Until the owner's driver has a device again that was not given back in order, in the guest's time.
+HOME_WITHIN_MS=3000
+
 # The words before a subcommand, for each machine.
 as_hub() { COMMAND=(ip netns exec srv "$MYCLERK" --state "$CASE_DIR/hub" --run "$CASE_DIR/run-hub" "$@"); }
 as_laptop() { COMMAND=(ip netns exec cli "$MYCLERK" --state "$CASE_DIR/laptop" --run "$CASE_DIR/run-laptop" "$@"); }

@@ -6,8 +6,6 @@ source "${BASH_SOURCE[0]%/*}/bridge.sh"
 
 ROUNDS=25
 SEED=7575
-# From the kill to the owner's driver, in the guest's time.
-HOME_WITHIN_MS=3000
 MOMENTS=(attach transfer detach idle)
 
 prepare() {
@@ -16,11 +14,6 @@ prepare() {
     # A disk is scanned at once instead of a second later.
     echo 0 >/sys/module/usb_storage/parameters/delay_use
     make_namespaces
-}
-
-now_ms() {
-    local now=$EPOCHREALTIME
-    echo $((${now/./} / 1000))
 }
 
 # The owner's device; its place does not change, and a file test needs no process.

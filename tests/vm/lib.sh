@@ -45,6 +45,12 @@ must_come() {
     wait_for "$limit" "$@" || fail "$what did not come within $limit s"
 }
 
+# The guest's time in milliseconds.
+now_ms() {
+    local now=$EPOCHREALTIME
+    echo $((${now/./} / 1000))
+}
+
 # must FAIL-TEXT COMMAND...
 must() {
     local what=$1

@@ -88,16 +88,21 @@ case_under_way() {
 
 LIMIT_detached=150
 case_detached() {
-    local disk wanted round
+    local disk wanted round began took
     allow_lost_disk
     bridge_up
     prepare_stick
     share $STICK_ID
     for round in 1 2 3 4 5; do
-        echo "round $round"
         attach_with_disk
         start_reading
+        began=$(now_ms)
         laptop detach "hub/$STICK_ID"
+        # shellcheck disable=SC2086
+        must_come 30 "the driver of the owner's stick" home_with $STICK usb-storage
+        took=$(($(now_ms) - began))
+        echo "round $round: home after $took ms"
+        ((took <= HOME_WITHIN_MS)) || fail "the stick needed $took ms to be home"
         reading_failed 10
         # shellcheck disable=SC2086
         must_be_home $STICK usb-storage
