@@ -138,7 +138,7 @@ fn a_stream_that_is_stopped_is_unlinked_on_the_device_too() {
 }
 
 #[test]
-fn pulling_the_plug_on_a_stream_frees_the_port() {
+fn pulling_the_plug_on_a_stream_ends_both_halves() {
     run(async {
         let mut pair = Pair::streaming().await;
         pair.device.pace(0x86);
