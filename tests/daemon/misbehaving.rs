@@ -60,6 +60,7 @@ fn what_a_member_may_not_have_does_not_exist_for_it() {
 fn a_member_that_asks_for_a_device_without_end_does_not_fill_the_log() {
     let (hub, server, laptop) = family();
     let desk = hub.admit("desk");
+    let said = || server.lines("use of a device refused");
     let ask = |session: &mut Session| {
         session.refused(Target::New, Opcode::UsbDeviceAttach, &attach("usb:1:2"));
     };
@@ -67,10 +68,9 @@ fn a_member_that_asks_for_a_device_without_end_does_not_fill_the_log() {
     for _ in 0..100 {
         ask(&mut noisy);
     }
-    const REFUSED: &str = "use of a device refused";
-    assert_eq!(server.lines(REFUSED), 16);
+    assert_eq!(said(), 16);
     ask(&mut Session::of(&desk, &server));
-    assert_eq!(server.lines(REFUSED), 17);
+    assert_eq!(said(), 17);
     server.says("unsaid=84");
 }
 
