@@ -3,6 +3,7 @@
 //! `cargo test --test vm` boots few guests and prints one line per case; `cargo test --test vm --
 //! FILTER` boots only what those cases need, `--list` names them. `scripts/lab setup` prepares the
 //! machine. Without it the cases are skipped, or fail where `CI` or `MYCLERK_REQUIRE_LAB` is set.
+//! Guests run side by side, as many as there are processors (`MYCLERK_VM_JOBS`).
 
 #[path = "vm/device/mod.rs"]
 mod device;
@@ -18,13 +19,17 @@ mod tool;
 mod turns;
 
 use std::io::Write;
+use std::num::NonZero;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use guest::{End, Outcome, Report};
 use plan::{Boot, Case, Wanted};
 
 const SETUP: &str = "scripts/lab setup";
+/// Guests side by side unless `MYCLERK_VM_JOBS` says otherwise; each has a gigabyte.
+const MOST_JOBS: usize = 4;
 
 struct Options {
     filters: Vec<String>,
@@ -118,14 +123,44 @@ fn main() -> ExitCode {
     tally.filtered = total - wanted;
     say(&format!("\nrunning {wanted} tests"));
 
-    let lab = if wanted > 0 { lab_is_ready() } else { Ok(()) };
-    for (boot, cases) in chosen {
-        match &lab {
-            Ok(()) => run_boot(boot, &cases, options.nocapture, &mut tally),
-            Err(why) => skip(&cases, why, &mut tally),
+    match lab_is_ready() {
+        Ok(()) => run(&chosen, options.nocapture, &mut tally),
+        Err(why) => {
+            for (_, cases) in &chosen {
+                skip(cases, &why, &mut tally);
+            }
         }
     }
     conclude(&tally, started.elapsed())
+}
+
+/// Boots what was chosen: first what can share the machine, then, one by one, what needs it whole.
+fn run(chosen: &[(&Boot, Vec<&Case>)], nocapture: bool, tally: &mut Tally) {
+    let (alone, shared): (Vec<_>, Vec<_>) = chosen.iter().partition(|(boot, _)| boot.alone);
+    let tally = Mutex::new(tally);
+    for (boots, jobs) in [(shared, jobs()), (alone, 1)] {
+        let next = Mutex::new(boots.into_iter());
+        let work = || {
+            while let Some((boot, cases)) = next.lock().ok().and_then(|mut next| next.next()) {
+                run_boot(boot, cases, nocapture, &tally);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(work);
+            }
+        });
+    }
+}
+
+/// How many guests run side by side: half of them wait for something at any time.
+fn jobs() -> usize {
+    let wanted = std::env::var("MYCLERK_VM_JOBS").ok();
+    let wanted = wanted.and_then(|jobs| jobs.parse().ok());
+    wanted.unwrap_or_else(|| {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        processors.min(MOST_JOBS)
+    })
 }
 
 /// Whether a guest can be booted here; otherwise what is missing and what mends it.
@@ -157,7 +192,7 @@ fn skip(cases: &[&Case], why: &str, tally: &mut Tally) {
     }
 }
 
-fn run_boot(boot: &Boot, cases: &[&Case], nocapture: bool, tally: &mut Tally) {
+fn run_boot(boot: &Boot, cases: &[&Case], nocapture: bool, tally: &Mutex<&mut Tally>) {
     let mut echo = |line: &str| {
         if nocapture {
             say(line);
@@ -165,6 +200,7 @@ fn run_boot(boot: &Boot, cases: &[&Case], nocapture: bool, tally: &mut Tally) {
     };
     let names: Vec<&str> = cases.iter().map(|case| case.function).collect();
     let report = guest::boot(lab(), boot, &names, &mut echo);
+    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
     for case in cases {
         let verdict = match &report {
             Ok(report) => judge(case, report),

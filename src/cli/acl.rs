@@ -16,6 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   myclerk acl grant usb:0403:6001:A50285BI laptop
   myclerk acl grant 'usb:*' role:workshop --mode exclusive
+  myclerk acl grant usb@1-1.4 laptop  # whatever is plugged in there
   myclerk acl grant usb:0781:5583 laptop --mode none  # deny, whatever else grants
   myclerk acl revoke usb:0403:6001:A50285BI laptop
   myclerk acl list";
@@ -56,7 +57,7 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct Pair {
-    /// Id of the device, the beginning of it, its name, or a pattern ending in '*'
+    /// Id of the device, the beginning of it, its name, a port, or a pattern ending in '*'
     device: String,
 
     /// Name of a node, its node-id or the beginning of it, `role:NAME`, or `family:ID`

@@ -23,7 +23,7 @@ Examples:
 ///
 /// The device is then visible to the nodes that an access entry names (`myclerk acl grant`) and to
 /// nobody else. It stays offered over unplugging and restarts. A disk that is mounted, the console
-/// keyboard and the like are offered only with --force.
+/// keyboard, a device that is itself imported and the like are offered only with --force.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Export {

@@ -428,8 +428,8 @@ impl Vhci {
         }
     }
 
-    /// The free ports of one kind that are not worn out: controllers with the fewest devices first, among equals the one
-    /// after the last that was used.
+    /// The free ports of one kind that are not worn out: controllers with the fewest devices first,
+    /// among equals the one after the last that was used.
     fn candidates<'a>(&self, ports: &'a [Port], hub: Hub) -> Vec<&'a Port> {
         let of_hub = || ports.iter().filter(move |port| port.hub == hub);
         let controllers = ports

@@ -86,9 +86,10 @@ at_moment() {
 allow_lost_device() {
     local bus='([3-9]|1[0-9])'
     allow_kernel "usb $bus-1?[0-9]: (device descriptor read/|device not accepting address)"
+    allow_kernel "usb $bus-1?[0-9]: enqueue for inactive port"
     allow_kernel "usb $bus-1?[0-9]: (unable to (read|get) |can't (read|set) |string descriptor 0 read)"
     allow_kernel "usb usb$bus-port1?[0-9]: (attempt power cycle|unable to enumerate USB device)"
-    allow_kernel '(I/O error|Buffer I/O error on|critical target error).* dev sd[a-z]'
+    allow_kernel '(I/O error|Buffer I/O error on|device offline error).* dev sd[a-z]'
 }
 
 # kills HALF: one in each round, alternating in what it interrupts.

@@ -16,6 +16,8 @@ pub(crate) struct Boot {
     /// Sparse disk images made in `{dir}` before the boot: file name and size in bytes.
     pub images: &'static [(&'static str, u64)],
     pub cases: Vec<Case>,
+    /// Its cases measure time: no other guest runs meanwhile.
+    pub alone: bool,
 }
 
 pub(crate) struct Case {
@@ -195,14 +197,14 @@ fn lifecycle() -> Boot {
 }
 
 fn kill() -> Boot {
-    bridge(
-        "kill",
-        "kill.sh",
-        vec![
-            pass("kill::a_server_killed_25_times_at_random_moments", "server"),
-            pass("kill::a_client_killed_25_times_at_random_moments", "client"),
-        ],
-    )
+    let cases = vec![
+        pass("kill::a_server_killed_25_times_at_random_moments", "server"),
+        pass("kill::a_client_killed_25_times_at_random_moments", "client"),
+    ];
+    Boot {
+        alone: true,
+        ..bridge("kill", "kill.sh", cases)
+    }
 }
 
 fn unplug() -> Boot {

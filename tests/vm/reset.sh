@@ -26,7 +26,7 @@ owner_resets() {
 readable() { dd if="$1" of=/dev/null bs=64k count=16 iflag=direct status=none; }
 
 hash_of() {
-    dd if="$1" bs=1M count=16 iflag=direct status=none | sha256sum | cut -d' ' -f1
+    dd if="$1" bs=1M count=4 iflag=direct status=none | sha256sum | cut -d' ' -f1
 }
 
 laptop_port() {
@@ -65,7 +65,7 @@ case_under_load() {
     attach_with_disk
     wanted=$(hash_of "$disk")
     start reader bash -c "for i in 1 2 3; do
-        dd if=$disk bs=1M count=16 iflag=direct status=none | sha256sum; done"
+        dd if=$disk bs=1M count=4 iflag=direct status=none | sha256sum; done"
     # shellcheck disable=SC2086
     while running reader; do
         reset_of "$(remote_usb $STICK)"
@@ -92,7 +92,7 @@ case_on_hub() {
         has_driver "$(owned_usb $STICK)" usbfs || fail "the owner kept the device after reset $round"
     done
     start reader bash -c "for i in 1 2 3; do
-        dd if=$disk of=/dev/null bs=1M count=8 iflag=direct status=none; done"
+        dd if=$disk of=/dev/null bs=1M count=4 iflag=direct status=none; done"
     # shellcheck disable=SC2086
     reset_of "$(owned_usb $STICK)"
     must_come 120 "the end of the reading" stopped reader
@@ -122,6 +122,9 @@ case_moves() {
 
     # Taken away while it is read, a disk has I/O errors by right.
     allow_kernel 'I/O error|Buffer I/O|rejecting I/O|Sense|hostbyte|driverbyte|CDB|SCSI'
+    # A hub that earlier cases have worn out is left while the kernel enumerates.
+    allow_kernel 'usb [0-9]+-1: (device descriptor read/8, error -110|enqueue for inactive port)'
+    allow_kernel 'usb usb[0-9]+-port1: unable to enumerate USB device'
     attach_with_disk
     first=$(laptop_port)
     while [[ $(laptop_port) == "$first" ]]; do

@@ -23,12 +23,12 @@ plug() {
 unplug() { qmp "{\"execute\":\"device_del\",\"arguments\":{\"id\":\"$1\"}}"; }
 
 # What the kernel rightly says of a disk that went away while it was read.
-allow_lost_disk() { allow_kernel '(I/O error|Buffer I/O error on).* dev sd[a-z]'; }
+allow_lost_disk() { allow_kernel '(I/O error|Buffer I/O error on|device offline error).* dev sd[a-z]'; }
 
-# The first 16 MiB, past every cache.
-hash_of() { dd if="$1" bs=1M count=16 iflag=direct status=none | sha256sum | cut -d' ' -f1; }
+# The first 4 MiB, past every cache.
+hash_of() { dd if="$1" bs=1M count=4 iflag=direct status=none | sha256sum | cut -d' ' -f1; }
 
-# The owner's own stick holds 16 MiB that nobody can guess; their hash in `wanted`.
+# The owner's own stick holds 4 MiB that nobody can guess; their hash in `wanted`.
 prepare_stick() {
     local disk
     # shellcheck disable=SC2086 # vendor and product are two words
@@ -37,7 +37,7 @@ prepare_stick() {
     must_come 30 "the owner's disk" owned_node $STICK block
     # shellcheck disable=SC2086
     disk=$(owned_node $STICK block)
-    head -c 16M /dev/urandom >"$CASE_DIR/content"
+    head -c 4M /dev/urandom >"$CASE_DIR/content"
     dd if="$CASE_DIR/content" of="$disk" bs=1M oflag=direct conv=fsync status=none
     wanted=$(sha256sum <"$CASE_DIR/content" | cut -d' ' -f1)
     probed

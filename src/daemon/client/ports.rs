@@ -4,20 +4,38 @@ use std::error::Error;
 
 use super::Client;
 use crate::daemon::control::message::ControlError;
-use crate::kernel::vhci::VhciError;
+use crate::kernel::vhci::{Port, PortId, VhciError};
 
 impl Client {
     /// A failure of vhci-hcd in words for a person.
     pub(super) fn no_port(&self, error: &VhciError) -> ControlError {
+        let ports = self.vhci.ports().unwrap_or_default();
         let attached = self.attached.borrow();
         let ours = attached
             .iter()
+            .filter(|device| is_in_the_way(error, &ports, device.port()))
             .map(|device| format!("{}/{}", device.node.name, device.device));
         explain(error, &ours.collect::<Vec<_>>())
     }
 }
 
-/// The same, by the names of the devices that this daemon has attached.
+/// Whether a device on that port has what the error says is missing: those of the other hubs have
+/// not.
+fn is_in_the_way(error: &VhciError, ports: &[Port], port: PortId) -> bool {
+    match error {
+        VhciError::NoFreePort { hub, .. } | VhciError::WornOut { hub, .. } => {
+            ports.iter().any(|row| row.id == port && row.hub == *hub)
+        }
+        VhciError::NotLoaded { .. }
+        | VhciError::Permission { .. }
+        | VhciError::NoHub { .. }
+        | VhciError::Refused { .. }
+        | VhciError::Format { .. }
+        | VhciError::Io { .. } => false,
+    }
+}
+
+/// The same, by the names of the devices that this daemon has on those hubs.
 fn explain(error: &VhciError, ours: &[String]) -> ControlError {
     match error {
         VhciError::NotLoaded { path } => {
@@ -47,7 +65,11 @@ fn explain(error: &VhciError, ours: &[String]) -> ControlError {
                 "{worn} of {hubs} {hub} hubs of vhci-hcd have used up their sequence numbers"
             );
             ControlError::failed(message)
-                .because(format!("the others are full: {}", users(ours)))
+                .because(if worn == hubs {
+                    "they count on until the module is loaded again".to_owned()
+                } else {
+                    format!("the others are full: {}", users(ours))
+                })
                 .mend("myclerk detach --all && modprobe -r vhci_hcd && modprobe vhci_hcd")
         }
         VhciError::NoHub { hub } => {
@@ -80,7 +102,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::kernel::vhci::Hub;
+    use crate::kernel::vhci::{Hub, PortState};
 
     fn told(error: &VhciError, ours: &[&str]) -> [String; 3] {
         let ours: Vec<_> = ours.iter().map(|name| (*name).to_owned()).collect();
@@ -108,6 +130,39 @@ mod tests {
         let [_, cause, mend] = told(&full, &[]);
         assert!(cause.starts_with("other programs"), "{cause}");
         assert_eq!(mend, "usbip port");
+    }
+
+    #[test]
+    fn only_a_device_on_a_hub_of_that_kind_is_in_the_way() {
+        let row = |id, hub| Port {
+            id: PortId(id),
+            controller: 0,
+            hub,
+            state: PortState::Used,
+            devid: 1,
+            local_bus_id: "3-1".to_owned(),
+        };
+        let ports = [row(0, Hub::High), row(8, Hub::Super)];
+        let full = VhciError::NoFreePort {
+            hub: Hub::Super,
+            total: 8,
+        };
+        assert!(is_in_the_way(&full, &ports, PortId(8)));
+        assert!(!is_in_the_way(&full, &ports, PortId(0)));
+        assert!(!is_in_the_way(&full, &ports, PortId(99)));
+    }
+
+    #[test]
+    fn where_every_hub_is_worn_out_none_is_called_full() {
+        let worn = |worn| VhciError::WornOut {
+            hub: Hub::High,
+            worn,
+            hubs: 8,
+        };
+        let [_, cause, _] = told(&worn(3), &["hub/usb:1:2"]);
+        assert!(cause.starts_with("the others are full"), "{cause}");
+        let [_, cause, _] = told(&worn(8), &[]);
+        assert!(!cause.contains("full"), "{cause}");
     }
 
     #[test]

@@ -266,7 +266,11 @@ impl Urb {
         // The kernel warns about flags that the type or the direction does not have.
         let flags = match transfer.kind {
             TransferType::Isochronous => URB_ISO_ASAP,
-            _ if shape.incoming && transfer.short_not_ok => URB_SHORT_NOT_OK,
+            TransferType::Bulk | TransferType::Interrupt | TransferType::Control
+                if shape.incoming && transfer.short_not_ok =>
+            {
+                URB_SHORT_NOT_OK
+            }
             TransferType::Bulk | TransferType::Interrupt
                 if !shape.incoming && transfer.zero_packet =>
             {

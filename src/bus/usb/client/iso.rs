@@ -61,8 +61,9 @@ impl Packets {
         count(self.iter().filter(|packet| packet.status == MISSED))
     }
 
-    /// The request, with its data when it is a write: the packets' parts of `buffer` in order. `None` when the packets do not lie in the URB's buffer, or when what they may bring
-    /// together would not fit into it.
+    /// The request, with its data when it is a write: the packets' parts of `buffer` in order. `None`
+    /// when the packets do not lie in the URB's buffer, or when what they may bring together would
+    /// not fit into it.
     pub(super) fn encode(
         &self,
         submit: &Submit,

@@ -128,10 +128,10 @@ pub(super) fn unstarted(outlet: &dyn Outlet, request: &Request, status: i32, ref
         request.opcode,
         Opcode::UsbControlTransfer | Opcode::UsbBulkTransfer | Opcode::UsbInterruptTransfer
     );
-    let iso = match request.opcode {
-        Opcode::UsbIsochronousTransfer => IsoTransfer::decode(&request.payload).ok(),
-        _ => None,
-    };
+    let isochronous = request.opcode == Opcode::UsbIsochronousTransfer;
+    let iso = isochronous
+        .then(|| IsoTransfer::decode(&request.payload).ok())
+        .flatten();
     if transfer {
         outlet.respond(request.corr, Status::Ok, reply::transfer(status, 0, &[]));
     } else if let Some((transfer, _)) = iso {
