@@ -1,7 +1,8 @@
 //! The kernel's messages, and the answers to it.
 
 use myclerk::kernel::usbip_pdu::{
-    Command, HEADER, ISO_DESCRIPTOR, IsoDescriptor, MAX_BUFFER, MAX_ISO_PACKETS, Return,
+    Command, HEADER, ISO_DESCRIPTOR, IsoDescriptor, MAX_BUFFER, MAX_ISO_PACKETS, MAX_PACKETS,
+    Return,
 };
 
 use super::bytes::Bytes;
@@ -43,9 +44,9 @@ fn command(header: &[u8; HEADER]) {
         return;
     };
     if let Command::Submit(submit) = command {
-        assert!(submit.length <= MAX_BUFFER && submit.packets <= MAX_ISO_PACKETS);
+        assert!(submit.length <= MAX_BUFFER && submit.packets <= MAX_PACKETS);
         assert!(submit.ep < 16 && submit.data_len() <= submit.length);
-        assert!(submit.iso_len() <= MAX_ISO_PACKETS as usize * ISO_DESCRIPTOR);
+        assert!(submit.iso_len() <= MAX_PACKETS as usize * ISO_DESCRIPTOR);
     }
     assert_eq!(Command::parse(&command.to_bytes()), Ok(command));
 }

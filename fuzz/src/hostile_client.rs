@@ -168,6 +168,7 @@ impl Play {
                 sysfs: nowhere.join("usb3/3-1"),
             },
             force: false,
+            quiet: false,
             roots: Roots {
                 sys: nowhere.into(),
                 proc: nowhere.into(),

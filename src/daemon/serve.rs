@@ -14,7 +14,7 @@ mod sessions;
 mod usb;
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -36,6 +36,7 @@ use crate::device::export::ExportPolicy;
 use crate::device::registry::{Found, Registry};
 use crate::kernel::clock;
 use crate::link::StreamId;
+use crate::session::identity::NodeId;
 use crate::session::psk::PskStore;
 use crate::session::{LocalNode, TicketTable};
 use crate::transport::half_open::{HalfOpen, HalfOpenLimits};
@@ -63,7 +64,8 @@ struct Server {
     freed: Notify,
     scans: devices::Scans,
     guardian: Guardian,
-    refusals: RefCell<refusals::Refusals>,
+    refusals: RefCell<refusals::Refusals<IpAddr>>,
+    attaches: RefCell<refusals::Refusals<NodeId>>,
     invites: RefCell<Vec<Rc<family::Invite>>>,
     listen: Vec<String>,
     capture: Option<Capture>,
@@ -159,6 +161,7 @@ impl Server {
             scans: devices::Scans::default(),
             guardian: Guardian::start(),
             refusals: RefCell::default(),
+            attaches: RefCell::default(),
             invites: RefCell::default(),
             listen: listen?.iter().map(ToString::to_string).collect(),
             capture,

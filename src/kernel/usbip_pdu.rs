@@ -8,8 +8,11 @@
 pub const HEADER: usize = 48;
 /// Longest transfer buffer that a URB can have, in bytes (kernel `usb_submit_urb`).
 pub const MAX_BUFFER: u32 = i32::MAX.cast_unsigned();
-/// Most packets of an isochronous URB (kernel `USBIP_MAX_ISO_PACKETS`).
+/// Most packets of an isochronous URB that USB/IP carries (kernel `USBIP_MAX_ISO_PACKETS`). The end
+/// that has the device refuses more; `vhci_tx.c`, which speaks here, sends what a driver submits.
 pub const MAX_ISO_PACKETS: u32 = 1024;
+/// Most packets of any URB: their descriptors are counted in an `int`.
+pub const MAX_PACKETS: u32 = MAX_BUFFER / 16;
 /// Bytes of one isochronous descriptor.
 pub const ISO_DESCRIPTOR: usize = 16;
 
@@ -40,7 +43,7 @@ pub enum PduError {
     /// The buffer is longer than [`MAX_BUFFER`].
     #[error("a transfer buffer of {0} bytes is too long")]
     Buffer(u32),
-    /// More packets than [`MAX_ISO_PACKETS`].
+    /// More packets than [`MAX_PACKETS`], or than [`MAX_ISO_PACKETS`] where that is the limit.
     #[error("{0} isochronous packets are too many")]
     Packets(u32),
     /// A packet does not lie inside the buffer, or half a descriptor was given.
@@ -74,7 +77,7 @@ pub struct Submit {
     pub length: u32,
     /// Isochronous only.
     pub start_frame: u32,
-    /// Isochronous packets, 0 for every other kind; at most [`MAX_ISO_PACKETS`].
+    /// Isochronous packets, 0 for every other kind; at most [`MAX_PACKETS`].
     pub packets: u32,
     /// The URB's interval in (micro)frames.
     pub interval: u32,
@@ -175,7 +178,7 @@ impl Submit {
         // Other URBs carry 0, or -1 in newer kernels.
         let packets = match packets {
             u32::MAX => 0,
-            0..=MAX_ISO_PACKETS => packets,
+            0..=MAX_PACKETS => packets,
             other => return Err(PduError::Packets(other)),
         };
         Ok(Self {
@@ -498,7 +501,10 @@ mod tests {
             Err(PduError::Buffer(MAX_BUFFER + 1))
         );
         assert_eq!(with(24, u32::MAX), Err(PduError::Buffer(u32::MAX)));
-        assert_eq!(with(32, 1025), Err(PduError::Packets(1025)));
+        assert_eq!(
+            with(32, MAX_PACKETS + 1),
+            Err(PduError::Packets(MAX_PACKETS + 1))
+        );
         assert_eq!(with(32, 0xFFFF_FFFE), Err(PduError::Packets(0xFFFF_FFFE)));
     }
 
@@ -548,7 +554,7 @@ mod tests {
         #[test]
         fn any_header_is_refused_or_bounded(bytes in any_header()) {
             if let Ok(Command::Submit(submit)) = Command::parse(&bytes) {
-                prop_assert!(submit.length <= MAX_BUFFER && submit.packets <= MAX_ISO_PACKETS);
+                prop_assert!(submit.length <= MAX_BUFFER && submit.packets <= MAX_PACKETS);
                 prop_assert!(submit.ep < 16);
             }
             let _ = Return::parse(&bytes);
@@ -561,7 +567,7 @@ mod tests {
             ep in 0u8..16,
             transfer_flags in any::<u32>(),
             length in 0..=MAX_BUFFER,
-            packets in 0..=MAX_ISO_PACKETS,
+            packets in 0..=MAX_PACKETS,
             setup in any::<[u8; 8]>(),
         ) {
             let submit = Submit { seqnum, input, ep, transfer_flags, length, packets, setup, ..SUBMIT };

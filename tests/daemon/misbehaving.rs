@@ -57,6 +57,24 @@ fn what_a_member_may_not_have_does_not_exist_for_it() {
 }
 
 #[test]
+fn a_member_that_asks_for_a_device_without_end_does_not_fill_the_log() {
+    let (hub, server, laptop) = family();
+    let desk = hub.admit("desk");
+    let said = || server.lines("use of a device refused");
+    let ask = |session: &mut Session| {
+        session.refused(Target::New, Opcode::UsbDeviceAttach, &attach("usb:1:2"));
+    };
+    let mut noisy = Session::of(&laptop, &server);
+    for _ in 0..100 {
+        ask(&mut noisy);
+    }
+    assert_eq!(said(), 16);
+    ask(&mut Session::of(&desk, &server));
+    assert_eq!(said(), 17);
+    server.says("unsaid=84");
+}
+
+#[test]
 fn a_member_cannot_enrol_again() {
     let (_hub, server, laptop) = family();
     let mut session = Session::of(&laptop, &server);

@@ -169,6 +169,7 @@ fn grant(sysfs: &Sysfs) -> Grant {
             sysfs: root.join("sys/devices/usb3/3-1"),
         },
         force: false,
+        quiet: false,
         roots: Roots {
             sys: root.join("sys"),
             proc: root.join("proc"),

@@ -3,7 +3,7 @@
 use myclerk::bus::usb::op::{
     BulkTransfer, ControlTransfer, InterruptTransfer, MAX_TRANSFER, TransferFlags,
 };
-use myclerk::kernel::usbip_pdu::{Command, SHORT_NOT_OK, Submit, ZERO_PACKET};
+use myclerk::kernel::usbip_pdu::{Command, Return, SHORT_NOT_OK, Submit, ZERO_PACKET};
 use myclerk::wire::opcode::Opcode;
 
 use crate::kernel::urb;
@@ -170,5 +170,33 @@ fn a_transfer_longer_than_any_other_fails_alone() {
         assert!(payload.ends_with(b"next"));
         server.reply(corr, 0, 4, &[]);
         kernel.expect(3, 0, &[]).await;
+    });
+}
+
+/// USB/IP knows a limit, but the sending kernel does not look at it.
+#[test]
+fn a_transfer_of_too_many_packets_fails_alone() {
+    run(async {
+        let Rig {
+            mut kernel,
+            mut server,
+            ..
+        } = Rig::new();
+        for (seqnum, input, count) in [(1, true, 1025), (2, false, 1025), (3, true, 100_000)] {
+            let data: &[u8] = if input { &[] } else { b"data" };
+            let places = vec![(0, 4); count];
+            kernel.iso_on(seqnum, 4, input, data, &places).await;
+            let (answer, _) = kernel.answer().await;
+            let Return::Submit(ret) = answer else {
+                panic!("{answer:?}");
+            };
+            let found = (ret.seqnum, ret.status, ret.actual_length, ret.packets);
+            assert_eq!(found, (seqnum, -libc::EMSGSIZE, 0, 0));
+        }
+        kernel.write(4, 2, b"next").await;
+        let (corr, payload) = server.request(Opcode::UsbBulkTransfer).await;
+        assert!(payload.ends_with(b"next"));
+        server.reply(corr, 0, 4, &[]);
+        kernel.expect(4, 0, &[]).await;
     });
 }

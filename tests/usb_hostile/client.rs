@@ -84,6 +84,7 @@ impl Bench {
                 sysfs: nowhere.join("usb3/3-1"),
             },
             force: false,
+            quiet: false,
             roots: Roots {
                 sys: nowhere.into(),
                 proc: nowhere.into(),

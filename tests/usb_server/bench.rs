@@ -174,6 +174,7 @@ impl Bench {
                 sysfs: root.join("sys/devices/usb3/3-1"),
             },
             force: setting.force,
+            quiet: false,
             roots: Roots {
                 sys: root.join("sys"),
                 proc: root.join("proc"),

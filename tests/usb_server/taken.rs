@@ -101,6 +101,29 @@ fn a_device_that_another_program_keeps_is_asked_for_once_in_a_request() {
 }
 
 #[test]
+fn an_interface_that_a_driver_takes_again_and_again_is_fought_for_once_in_a_request() {
+    local(async {
+        let mut bench = Bench::attach().await;
+        let in_flight = bench.bulk(0x81, 8, &[]);
+        bench.until(|bench| bench.device.in_flight() == 1).await;
+        bench.device.contest(0);
+        bench.device.reset_by_other();
+        assert_eq!(bench.transfer(in_flight).await.0, BROKEN);
+        let corrs: Vec<_> = (0..10).map(|_| bench.bulk(0x82, 1, &[])).collect();
+        for corr in corrs {
+            assert_eq!(bench.answer(corr).await.error().1, "device-io");
+        }
+        // Two at first, two for what was in flight, one for each request.
+        assert_eq!(claims(&bench), 2 + 2 + 10);
+        // The other interface is ours.
+        let set = bench.set_interface(1, 1);
+        assert_eq!(bench.answer(set).await.status, Status::Ok);
+        bench.detach().await;
+        assert_eq!(bench.end().await, End::Detached);
+    });
+}
+
+#[test]
 fn an_endpoint_that_is_not_there_is_looked_for_once_more_in_each_request() {
     local(async {
         let mut bench = Bench::attach().await;

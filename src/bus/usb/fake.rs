@@ -167,6 +167,11 @@ impl Fake {
         self.state().foreign.insert(interface);
     }
 
+    /// Has a kernel driver take an interface back from then on, as soon as it was taken from it.
+    pub fn contest(&self, interface: u8) {
+        self.state().contested.insert(interface);
+    }
+
     /// What was done to the device through calls that may wait, in order.
     pub fn acts(&self) -> Vec<Act> {
         self.state().acts.clone()

@@ -95,7 +95,7 @@ pub enum InUse {
     /// What would tell could not be read, so that any of the others may be the case.
     #[error(
         "whether this machine uses it cannot be told, because {} cannot be read: {cause}{}; put \
-         that right first, or use --force", path.display(), remedy(cause)
+         that right first, or use --force", path.display(), remedy(*cause)
     )]
     Unknown {
         /// The file or directory.
@@ -106,7 +106,7 @@ pub enum InUse {
 }
 
 /// What helps against the causes that are known to happen.
-fn remedy(cause: &Errno) -> &'static str {
+fn remedy(cause: Errno) -> &'static str {
     match cause {
         Errno::EMFILE => " (raise LimitNOFILE= of the daemon's service or ulimit -n)",
         Errno::ENFILE => " (raise sysctl fs.file-max)",
@@ -133,7 +133,7 @@ impl InUse {
 }
 
 /// Looks for a reason not to give the device away; `device` is its directory in sysfs
-/// (`…/usb1/1-4`), a link to it, or just that. The reasons that force does not help against come
+/// (`…/usb1/1-4`), a link of that name to it, or just that. The reasons that force does not help against come
 /// first.
 ///
 /// What is not there is not in use. What is there and cannot be read is [`InUse::Unknown`]: with no
@@ -143,10 +143,10 @@ pub fn check(roots: &Roots, device: &Path) -> Option<InUse> {
 }
 
 fn look(roots: &Roots, device: &Path) -> Result<(), InUse> {
-    let device = real(device)?.unwrap_or_else(|| device.to_owned());
-    if is_root_hub(&device) {
+    if is_root_hub(device) {
         return Err(InUse::RootHub);
     }
+    let device = real(device)?.unwrap_or_else(|| device.to_owned());
     if is_imported(&device) {
         return Err(InUse::Imported);
     }

@@ -44,6 +44,8 @@ pub struct Grant {
     pub force: bool,
     /// Where to look whether it does.
     pub roots: Roots,
+    /// The log has heard enough of this peer for now.
+    pub quiet: bool,
 }
 
 /// How a stream ended.
@@ -94,14 +96,18 @@ pub async fn serve(
     inbound: UnboundedReceiver<Inbound>,
 ) -> End {
     let corr = grant.corr;
-    let id = grant.request.dev.clone();
+    let (id, told) = (grant.request.dev.clone(), !grant.quiet);
     match attach(host, grant).await {
         Ok((stream, response)) => match response.encode() {
             Ok(payload) => {
-                info!(device = id, "USB device attached");
+                if told {
+                    info!(device = id, "USB device attached");
+                }
                 outlet.respond(corr, Status::Ok, payload);
                 let end = stream.run(outlet, inbound).await;
-                info!(device = id, ?end, "USB device detached");
+                if told {
+                    info!(device = id, ?end, "USB device detached");
+                }
                 end
             }
             Err(error) => refuse(
@@ -111,7 +117,9 @@ pub async fn serve(
             ),
         },
         Err(refused) => {
-            info!(device = id, reason = refused.msg, "USB device refused");
+            if told {
+                info!(device = id, reason = refused.msg, "USB device refused");
+            }
             refuse(&*outlet, corr, refused)
         }
     }

@@ -1,7 +1,8 @@
-//! How often the log says that somebody was turned away: a stranger must not fill the disk.
+//! How often the log tells of what others ask for: neither a stranger that is turned away nor a
+//! member may fill the disk.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::hash::Hash;
 use std::time::Duration;
 
 use crate::wire::time::Mono;
@@ -12,21 +13,33 @@ const PER_SOURCE: u32 = 16;
 const TOTAL: u32 = 128;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// What was said in this window.
-#[derive(Debug, Default)]
-pub(super) struct Refusals {
+/// What was said in this window, by who asked: an address or a node.
+#[derive(Debug)]
+pub(super) struct Refusals<S> {
     began: Mono,
     said: u32,
-    sources: HashMap<IpAddr, u32>,
+    sources: HashMap<S, u32>,
     /// The wrong keys that each source came with: who tries the same one again is no news.
-    keys: HashSet<(IpAddr, u32)>,
+    keys: HashSet<(S, u32)>,
     unsaid: u64,
 }
 
-impl Refusals {
-    /// Takes note of a refusal; `key` is the id of a key that is not known here. When it is to be
-    /// logged: how many were not since the last one that was.
-    pub(super) fn hear(&mut self, source: IpAddr, key: Option<u32>, now: Mono) -> Option<u64> {
+impl<S> Default for Refusals<S> {
+    fn default() -> Self {
+        Self {
+            began: Mono::default(),
+            said: 0,
+            sources: HashMap::new(),
+            keys: HashSet::new(),
+            unsaid: 0,
+        }
+    }
+}
+
+impl<S: Copy + Eq + Hash> Refusals<S> {
+    /// Takes note of a request, mostly one to be refused; `key` is the id of a key that is not known
+    /// here. When it is to be logged: how many were not since the last one that was.
+    pub(super) fn hear(&mut self, source: S, key: Option<u32>, now: Mono) -> Option<u64> {
         if now.since(self.began) >= WINDOW {
             self.began = now;
             self.said = 0;
@@ -52,6 +65,8 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     fn source(last: u8) -> IpAddr {

@@ -17,6 +17,7 @@ use crate::daemon::peer::{Incoming, Peer};
 use crate::device::acl::Need;
 use crate::device::id::DeviceId;
 use crate::device::registry::{Found, Refusal, Ticket};
+use crate::kernel::clock;
 use crate::link::StreamId;
 use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
@@ -92,23 +93,25 @@ impl Server {
         let (stream, corr) = (request.stream, request.corr);
         // Before anything is waited for: a reset that comes meanwhile must reach the bus half.
         let handle = peer.take_stream(stream);
+        let node = peer.identity().node_id;
+        let heard = self.attaches.borrow_mut().hear(node, None, clock::mono());
         match self.usb_grant(&peer, &request).await {
-            Ok((loan, grant)) => {
+            Ok((loan, mut grant)) => {
+                grant.quiet = heard.is_none();
                 let device = loan.device.id.clone();
                 let _use = InUse::enter(&self, &peer, loan, stream);
                 let host = UsbfsHost::default();
                 let end = server::serve(&host, grant, handle.outlet, handle.inbound).await;
-                tracing::info!(
-                    peer = peer.name(),
-                    device = device.as_str(),
-                    ?end,
-                    "use of device ended"
-                );
+                if let Some(unsaid) = heard {
+                    let (peer, device) = (peer.name(), device.as_str());
+                    tracing::info!(peer, device, ?end, unsaid, "use of device ended");
+                }
             }
             Err((status, error)) => {
-                tracing::info!(
-                    peer = peer.name(), %status, sub = %error.sub, "use of a device refused"
-                );
+                if let Some(unsaid) = heard {
+                    let (peer, sub) = (peer.name(), &error.sub);
+                    tracing::info!(peer, %status, %sub, unsaid, "use of a device refused");
+                }
                 peer.refuse(stream, corr, status, &error);
             }
         }
@@ -145,6 +148,7 @@ impl Server {
             location: loan.location.clone(),
             force: self.policy.borrow().forces(loan.device.names()),
             roots: Roots::default(),
+            quiet: false,
         };
         Ok((loan, grant))
     }

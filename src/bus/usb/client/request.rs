@@ -8,7 +8,7 @@ use crate::bus::usb::op::{
     REPLY_OVERHEAD, Setup, TransferFlags,
 };
 use crate::kernel::usbfs::TransferType;
-use crate::kernel::usbip_pdu::{SHORT_NOT_OK, Submit, ZERO_PACKET};
+use crate::kernel::usbip_pdu::{MAX_ISO_PACKETS, SHORT_NOT_OK, Submit, ZERO_PACKET};
 use crate::wire::class::Class;
 use crate::wire::opcode::Opcode;
 
@@ -79,13 +79,19 @@ impl Arriving {
             submit,
             plan,
             buffer,
-            descriptors: Vec::with_capacity(submit.iso_len()),
+            descriptors: Vec::new(),
         }
     }
 
     /// False when the data that follows may be thrown away.
     pub(super) const fn wants_data(&self) -> bool {
         !matches!(self.plan, Plan::Refuse(_))
+    }
+
+    /// False when there are more descriptors than are kept; the URB is refused then, and given back
+    /// without packets, so that a driver that submits it again as it is gets nowhere.
+    pub(super) const fn wants_packets(&self) -> bool {
+        self.submit.packets <= MAX_ISO_PACKETS
     }
 
     /// Data and descriptors are there.
@@ -151,7 +157,7 @@ fn plan(submit: &Submit, endpoints: &Endpoints, payload: &mut Vec<u8>) -> Plan {
     let Some(ep) = EndpointAddress::new(submit.ep, submit.input) else {
         return Plan::Refuse(libc::ESHUTDOWN);
     };
-    if submit.length > MAX_TRANSFER {
+    if submit.length > MAX_TRANSFER || submit.packets > MAX_ISO_PACKETS {
         return Plan::Refuse(libc::EMSGSIZE);
     }
     let (timeout_ms, len) = (0, submit.length);

@@ -186,7 +186,11 @@ impl<S: Source> Reader<S> {
         } else {
             self.skip(data).await?;
         }
-        urb.descriptors = self.body(urb.descriptors, submit.iso_len()).await?;
+        if urb.wants_packets() {
+            urb.descriptors = self.body(urb.descriptors, submit.iso_len()).await?;
+        } else {
+            self.skip(submit.iso_len()).await?;
+        }
         Ok(Some(FromKernel::Submit(urb.finish())))
     }
 

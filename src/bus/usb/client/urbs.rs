@@ -3,7 +3,7 @@
 //! Invariants: a URB is answered exactly once, by `RET_SUBMIT` or by `RET_UNLINK` with `-ECONNRESET`;
 //! URBs of one endpoint are answered in the order in which they were submitted, unless unlinked;
 //! nothing is answered before the server's answer, except what was never sent; an isochronous URB
-//! gets back as many packets as it had, unless it was unlinked.
+//! gets back as many packets as it had, unless it was unlinked or had too many.
 
 mod lane;
 mod late;

@@ -111,8 +111,10 @@ impl UsbPort for Fake {
             if state.foreign.contains(&interface) || state.claimed.contains(&interface) {
                 return Err(Errno::EBUSY);
             }
-            state.driven.remove(&interface);
-            state.claimed.insert(interface);
+            if !state.contested.contains(&interface) {
+                state.driven.remove(&interface);
+                state.claimed.insert(interface);
+            }
             Ok(())
         })
     }

@@ -3,6 +3,8 @@
 //! While a change of the device, or a discard, waits for the hardware on another thread, the data
 //! thread leaves the device alone and requests queue up, because any ioctl of it would wait too.
 
+mod answers;
+mod away;
 mod claims;
 mod submit;
 
@@ -13,22 +15,22 @@ use std::rc::Rc;
 
 use nix::errno::Errno;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
+use self::answers::{done, unstarted};
+use self::away::{Hold, Outcome, Returned, discard};
 use self::claims::Claims;
 use super::End;
-use super::check::{self, Change, Form, Order, Work};
+use super::check::{self, Order, Work};
 use super::held::Held;
-use super::iso;
-use super::outstanding::{CANCELLED, GONE, Outstanding, Pending, SHUT_DOWN, UNLINKED};
+use super::outstanding::{GONE, Outstanding, SHUT_DOWN, UNLINKED};
 use super::reply::{self, Refused};
 use super::spare::Spare;
 use crate::bus::usb::hardware::UsbDevice;
-use crate::bus::usb::op::{DescriptorReply, IsoTransfer};
 use crate::bus::{Inbound, Outlet};
-use crate::kernel::usbfs::{Completion, TransferType};
+use crate::kernel::usbfs::TransferType;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
 
@@ -53,34 +55,6 @@ pub(super) struct Stream {
     told_memory: bool,
     /// The request that gave the device back; it is answered last.
     detached: Option<u32>,
-}
-
-/// Where the device is: at hand for the data thread, or with a thread that waits for it.
-enum Hold {
-    Here(Held),
-    Away(JoinHandle<Returned>),
-    /// It came to nothing; the stream is about to end.
-    Lost,
-}
-
-/// What a waiting thread brings back.
-struct Returned {
-    held: Held,
-    outcome: Outcome,
-}
-
-enum Outcome {
-    Discarded,
-    Reclaimed(Result<(), Errno>),
-    Changed {
-        corr: u32,
-        change: Change,
-        form: Form,
-        result: Result<(), Errno>,
-    },
-    GivenBack {
-        corr: u32,
-    },
 }
 
 struct Request {
@@ -288,173 +262,6 @@ impl Stream {
         Ok(())
     }
 
-    /// Has a change of the device made.
-    fn change(&mut self, corr: u32, change: Change, form: Form) {
-        // A reset waits for everything in flight, and the device may be past answering.
-        let keys = match change {
-            Change::Reset => self.outstanding.keys(),
-            Change::SetConfiguration(_) | Change::SetInterface { .. } | Change::ClearHalt(_) => {
-                Vec::new()
-            }
-        };
-        self.send_away(move |held| {
-            discard(held, &keys);
-            let result = apply(held, change);
-            Outcome::Changed {
-                corr,
-                change,
-                form,
-                result,
-            }
-        });
-    }
-
-    /// Lends the device to a thread that may wait.
-    fn send_away(&mut self, work: impl FnOnce(&mut Held) -> Outcome + Send + 'static) {
-        match core::mem::replace(&mut self.hold, Hold::Lost) {
-            Hold::Here(mut held) => {
-                self.hold = Hold::Away(spawn_blocking(move || {
-                    let outcome = work(&mut held);
-                    Returned { held, outcome }
-                }));
-            }
-            // INVARIANT: only called while the device is at hand; otherwise nothing changes.
-            other @ (Hold::Away(_) | Hold::Lost) => self.hold = other,
-        }
-    }
-
-    fn on_returned(&mut self, outlet: &dyn Outlet, returned: Returned) -> Option<End> {
-        self.hold = Hold::Here(returned.held);
-        match returned.outcome {
-            Outcome::Discarded => self.reap(outlet),
-            Outcome::Reclaimed(result) => {
-                if let Err(errno) = result {
-                    warn!(%errno, "not every interface could be taken again");
-                }
-                let end = self.reap(outlet);
-                self.claims.taken();
-                end.or_else(|| (result == Err(Errno::ENODEV)).then_some(End::DeviceGone))
-            }
-            Outcome::Changed {
-                corr,
-                change,
-                form,
-                result,
-            } => {
-                let end = self.reap_own(outlet);
-                match (result, form) {
-                    (Ok(()), form) => outlet.respond(corr, Status::Ok, done(form)),
-                    (Err(errno), Form::Received | Form::Sent) => {
-                        let payload = reply::transfer(-(errno as i32), 0, &[]);
-                        outlet.respond(corr, Status::Ok, payload);
-                    }
-                    (Err(errno), Form::Empty | Form::Descriptor) => {
-                        let refused = Refused::io(&format!("{change:?}"), errno);
-                        outlet.respond(corr, refused.status, refused.payload());
-                    }
-                }
-                end.or_else(|| is_lost(change, result).then_some(End::DeviceGone))
-            }
-            Outcome::GivenBack { corr } => {
-                self.detached = Some(corr);
-                let _ = self.reap_own(outlet);
-                Some(End::Detached)
-            }
-        }
-    }
-
-    /// Takes back and answers everything that finished.
-    fn reap(&mut self, outlet: &dyn Outlet) -> Option<End> {
-        let end = self.take_back(outlet, true);
-        self.settle_suspects(outlet, end.is_none());
-        end
-    }
-
-    /// The same after a change of ours, which ends transfers as if somebody else had made it.
-    fn reap_own(&mut self, outlet: &dyn Outlet) -> Option<End> {
-        self.take_back(outlet, false)
-    }
-
-    fn take_back(&mut self, outlet: &dyn Outlet, suspicious: bool) -> Option<End> {
-        loop {
-            match self.device.reap() {
-                Ok(Some(completion)) => self.complete(outlet, completion, suspicious),
-                Ok(None) => return None,
-                Err(errno) => {
-                    if errno != Errno::ENODEV {
-                        warn!(%errno, "cannot take USB transfers back");
-                    }
-                    return Some(End::DeviceGone);
-                }
-            }
-        }
-    }
-
-    fn complete(&mut self, outlet: &dyn Outlet, completion: Completion, suspicious: bool) {
-        let iso = &mut self.outstanding.iso;
-        let completion = match iso.complete(completion, &mut self.spare) {
-            Ok(Some((corr, payload))) => return outlet.respond(corr, Status::Ok, payload),
-            Ok(None) => return,
-            Err(other) => other,
-        };
-        let Some(pending) = self.outstanding.remove(completion.key) else {
-            warn!("a USB transfer finished that nobody asked for");
-            return;
-        };
-        if suspicious && Claims::is_suspect(&pending, &completion) {
-            self.claims.suspect(pending, completion);
-        } else {
-            self.answer(outlet, &pending, completion);
-        }
-    }
-
-    fn answer(&mut self, outlet: &dyn Outlet, pending: &Pending, completion: Completion) {
-        let status = pending.status(completion.status);
-        let (status, payload) = match pending.form {
-            Form::Received => {
-                let data = completion.data();
-                (Status::Ok, reply::transfer(status, data.len(), data))
-            }
-            Form::Sent => (Status::Ok, reply::transfer(status, completion.actual, &[])),
-            Form::Descriptor if status == 0 => {
-                let mut payload = Vec::new();
-                let descriptor = completion.data();
-                DescriptorReply { descriptor }.encode(&mut payload);
-                (Status::Ok, payload)
-            }
-            Form::Descriptor | Form::Empty => {
-                let refused = if pending.is_cancelled() && status == CANCELLED {
-                    Refused::cancelled()
-                } else {
-                    Refused::io("the device did not answer", Errno::from_raw(-status))
-                };
-                (refused.status, refused.payload())
-            }
-        };
-        outlet.respond(pending.corr, status, payload);
-        self.spare.put(completion.buffer);
-    }
-
-    /// Answers what will not be finished any more.
-    fn answer_rest(&mut self, outlet: &dyn Outlet, status: i32, refused: &Refused) {
-        for pending in self.outstanding.drain() {
-            match pending.form {
-                Form::Received | Form::Sent => {
-                    outlet.respond(pending.corr, Status::Ok, reply::transfer(status, 0, &[]));
-                }
-                Form::Descriptor | Form::Empty => {
-                    outlet.respond(pending.corr, refused.status, refused.payload());
-                }
-            }
-        }
-        for (corr, payload) in self.outstanding.iso.drain(status) {
-            outlet.respond(corr, Status::Ok, payload);
-        }
-        for request in self.backlog.drain(..) {
-            unstarted(outlet, &request, status, refused);
-        }
-    }
-
     /// Gets the device back from wherever it is and gives it to its owner.
     async fn finish(
         mut self,
@@ -501,56 +308,4 @@ fn is_reading(order: &Order<'_>) -> bool {
         && order
             .setup
             .is_some_and(|[request_type, ..]| request_type & 0xe0 == 0x80)
-}
-
-/// Whether a change lost the device: after a reset, not only when the kernel says so.
-fn is_lost(change: Change, result: Result<(), Errno>) -> bool {
-    result == Err(Errno::ENODEV) || (change == Change::Reset && result == Err(Errno::EIO))
-}
-
-fn apply(held: &mut Held, change: Change) -> Result<(), Errno> {
-    match change {
-        Change::SetConfiguration(value) => held.set_configuration(value),
-        Change::SetInterface {
-            interface,
-            alternate,
-        } => held.set_interface(interface, alternate),
-        Change::ClearHalt(endpoint) => held.clear_halt(endpoint),
-        Change::Reset => held.reset(),
-    }
-}
-
-/// Gives transfers up, the last first, so that none is started by the end of the one before it.
-fn discard(held: &Held, keys: &[u64]) {
-    for key in keys.iter().rev() {
-        // EINVAL: it finished meanwhile and will be reaped as such.
-        let _ = held.port().discard(*key);
-    }
-}
-
-fn done(form: Form) -> Vec<u8> {
-    match form {
-        Form::Received | Form::Sent => reply::transfer(0, 0, &[]),
-        Form::Descriptor | Form::Empty => reply::empty(),
-    }
-}
-
-/// Answers a request that was never started: transfers by a status, other operations by an error.
-fn unstarted(outlet: &dyn Outlet, request: &Request, status: i32, refused: &Refused) {
-    let transfer = matches!(
-        request.opcode,
-        Opcode::UsbControlTransfer | Opcode::UsbBulkTransfer | Opcode::UsbInterruptTransfer
-    );
-    let isochronous = request.opcode == Opcode::UsbIsochronousTransfer;
-    let iso = isochronous
-        .then(|| IsoTransfer::decode(&request.payload).ok())
-        .flatten();
-    if transfer {
-        outlet.respond(request.corr, Status::Ok, reply::transfer(status, 0, &[]));
-    } else if let Some((transfer, _)) = iso {
-        let payload = iso::unmoved(&transfer, status);
-        outlet.respond(request.corr, Status::Ok, payload);
-    } else {
-        outlet.respond(request.corr, refused.status, refused.payload());
-    }
 }

@@ -9,10 +9,12 @@
 use nix::errno::Errno;
 use tracing::warn;
 
-use super::{Hold, Outcome, Pending, SHUT_DOWN, Stream, UNLINKED};
+use super::Stream;
+use super::away::{Hold, Outcome};
 use crate::bus::Outlet;
 use crate::bus::usb::server::check::{self, Order};
 use crate::bus::usb::server::held::Held;
+use crate::bus::usb::server::outstanding::{Pending, SHUT_DOWN, UNLINKED};
 use crate::kernel::usbfs::Completion;
 
 /// What a transfer that lost its device without being given up ended with (-EPROTO): to a driver,
