@@ -3,7 +3,9 @@
 //! `cargo test --test vm` boots few guests and prints one line per case; `cargo test --test vm --
 //! FILTER` boots only what those cases need, `--list` names them. `scripts/lab setup` prepares the
 //! machine. Without it the cases are skipped, or fail where `CI` or `MYCLERK_REQUIRE_LAB` is set.
-//! Guests run side by side, as many as there are processors (`MYCLERK_VM_JOBS`).
+//! Guests run side by side, as many as there are processors (`MYCLERK_VM_JOBS`). With
+//! `MYCLERK_VM_THOROUGH=1` what is repeated is repeated more often: fifty kills, two hundred cycles,
+//! twenty rounds of unlinks at each speed, a minute of film.
 
 #[path = "vm/device/mod.rs"]
 mod device;

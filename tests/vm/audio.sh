@@ -170,7 +170,7 @@ LIMIT_filmed=300
 case_filmed() {
     local owned
     plug_in camera LABCAM1 uvcvideo
-    bridged LABCAM1 uvcvideo film 60
+    bridged LABCAM1 uvcvideo film "$(rounds 10 60)"
 }
 
 run_cases "$@"

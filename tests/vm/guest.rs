@@ -125,6 +125,9 @@ fn command(mut lab: Command, boot: &Boot, cases: &[&str], scratch: &Path, logs: 
         .arg(logs);
     lab.arg("--env")
         .arg(concat!("MYCLERK=", env!("CARGO_BIN_EXE_myclerk")));
+    if std::env::var_os("MYCLERK_VM_THOROUGH").is_some_and(|value| value == "1") {
+        lab.arg("--env").arg("LAB_THOROUGH=1");
+    }
     if let Ok(harness) = std::env::current_exe() {
         lab.arg("--env")
             .arg(format!("VM_TOOLS={}", harness.display()));

@@ -45,6 +45,9 @@ must_come() {
     wait_for "$limit" "$@" || fail "$what did not come within $limit s"
 }
 
+# rounds USUAL THOROUGH: how often something is repeated (MYCLERK_VM_THOROUGH).
+rounds() { if [[ -n ${LAB_THOROUGH:-} ]]; then echo "$2"; else echo "$1"; fi; }
+
 # The guest's time in milliseconds.
 now_ms() {
     local now=$EPOCHREALTIME

@@ -10,7 +10,7 @@ source "${BASH_SOURCE[0]%/*}/configfs.sh"
 # the SourceSink function do not have.
 CASES="0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 17 18 19 20 21 24 27 28 29"
 UNLINK_CASES="11 12 24"
-UNLINK_ROUNDS=20
+UNLINK_ROUNDS=$(rounds 3 20)
 ITERATIONS=${USBTEST_ITERATIONS:-4}
 
 # Two gadgets: one that checks a pattern in what it gets and sends it, so that misplaced bytes are
