@@ -146,10 +146,6 @@ fn storage() -> Boot {
                 "usb_storage::an_ext4_with_a_tree_checks_clean",
                 "filesystem",
             ),
-            pass(
-                "usb_storage::want_of_usbfs_memory_names_the_remedy_and_passes",
-                "memory",
-            ),
         ],
     )
 }

@@ -75,30 +75,4 @@ case_filesystem() {
     umount "$CASE_DIR/mnt"
 }
 
-usbfs_memory() { echo "$1" >/sys/module/usbcore/parameters/usbfs_memory_mb; }
-
-# One read of one MiB; what it says is of no interest.
-read_mib() { timeout 100 dd if="$1" of=/dev/null bs=1M count=1 iflag=direct status=none 2>/dev/null; }
-
-# The owner's kernel has too little memory for a large transfer: the server says what helps, and with
-# that done the disk is read again.
-LIMIT_memory=240
-case_memory() {
-    local disk
-    allow_kernel 'I/O error|hostbyte|Sense|CDB'
-    bridge_up
-    share $STICK_ID
-    attach_with_disk
-    usbfs_memory 1
-    must "64 KiB at a time" dd if="$disk" of=/dev/null bs=64k count=8 iflag=direct status=none
-    start reader bash -c "timeout 100 dd if=$disk of=/dev/null bs=1M count=1 iflag=direct status=none"
-    must_come 60 "the remedy in the server's log" grep -q usbfs_memory_mb "$CASE_DIR/hub.log"
-    usbfs_memory 16
-    must_come 100 "the end of the large read" stopped reader
-    rm "$CASE_DIR/reader.pid"
-    must_come 60 "a large read with more memory" read_mib "$disk"
-    # shellcheck disable=SC2086
-    detach $STICK_ID $STICK usb-storage
-}
-
 run_cases "$@"
