@@ -175,13 +175,13 @@ fn lifecycle() -> Boot {
         "lifecycle",
         "lifecycle.sh",
         vec![
-            pass("lifecycle::ten_detaches_give_the_device_back", "detach"),
+            pass("lifecycle::detaches_give_the_device_back", "detach"),
             pass(
-                "lifecycle::ten_interrupted_clients_give_the_device_back",
+                "lifecycle::interrupted_clients_give_the_device_back",
                 "client_interrupted",
             ),
             pass(
-                "lifecycle::ten_interrupted_servers_give_the_device_back",
+                "lifecycle::interrupted_servers_give_the_device_back",
                 "server_interrupted",
             ),
             pass(

@@ -121,7 +121,7 @@ case_moves() {
     must_come 30 "a session between laptop and hub" laptop_connected
 
     # Taken away while it is read, a disk has I/O errors by right.
-    allow_kernel 'I/O error|Buffer I/O|rejecting I/O|Sense|hostbyte|driverbyte|CDB|SCSI'
+    allow_kernel 'I/O error|device offline error|Buffer I/O|rejecting I/O|Sense|hostbyte|driverbyte|CDB|SCSI'
     # A hub that earlier cases have worn out is left while the kernel enumerates.
     allow_kernel 'usb [0-9]+-1: (device descriptor read/8, error -110|enqueue for inactive port)'
     allow_kernel 'usb usb[0-9]+-port1: unable to enumerate USB device'
