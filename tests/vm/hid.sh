@@ -1,7 +1,9 @@
 #!/bin/bash
-# A keyboard and a tablet at the hub, used by the laptop; QEMU presses the keys.
+# A keyboard and a tablet at the hub, used by the laptop; QEMU presses the keys. It has nothing at low
+# speed: that is a mouse in software.
 source "${BASH_SOURCE[0]%/*}/lib.sh"
 source "${BASH_SOURCE[0]%/*}/bridge.sh"
+source "${BASH_SOURCE[0]%/*}/software.sh"
 
 prepare() {
     modprobe vhci-hcd
@@ -93,6 +95,30 @@ case_caps_lock() {
     key caps_lock false
     must_come 20 "the LED's end at the owner" led_report 00
     give_back $KEYBOARD_ID LABKBD1
+}
+
+moves() { sed -n 's/.*(REL_X), value //p' "$CASE_DIR/evtest.log"; }
+
+thirty_moves() { (($(moves | wc -l) >= 30)); }
+
+# follow_moves USB-DIRECTORY: the mouse goes 1, 2, 3 ... 100 points to the right, and again. Whatever
+# looked at it before has taken some of them.
+follow_moves() {
+    expect_eq "the twin's speed" 1.5 "$(<"$1/speed")"
+    must_come 30 "the event device of $1" node_below "$1" input
+    probed
+    start evtest stdbuf -oL evtest "$(node_below "$1" input)"
+    must_come 60 "the thirtieth move" thirty_moves
+    stop evtest
+    moves | awk 'NR > 1 && $1 != last % 100 + 1 { exit 1 } { last = $1 }' ||
+        fail "a move is missing: $(moves | paste -sd ' ')"
+}
+
+LIMIT_low_speed_mouse=120
+case_low_speed_mouse() {
+    local owned
+    plug_in mouse LABMOUSE1 usbhid
+    bridged LABMOUSE1 usbhid follow_moves
 }
 
 run_cases "$@"

@@ -166,6 +166,10 @@ fn hid() -> Boot {
             pass("usb_hid::keys_pressed_at_the_owner_arrive", "keys"),
             pass("usb_hid::pointer_events_at_the_owner_arrive", "pointer"),
             pass("usb_hid::the_caps_lock_led_goes_back", "caps_lock"),
+            pass(
+                "usb_low_speed::a_mouse_moves_the_pointer",
+                "low_speed_mouse",
+            ),
         ],
     )
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::device::{self, Camera, Microphone};
+use crate::device::{self, Camera, Microphone, Mouse};
 use crate::{ramp, say, turns};
 
 /// The result of the tool that the command line names; `None` when it names tests.
@@ -30,6 +30,7 @@ fn run(words: &[&str]) -> io::Result<()> {
     match words {
         ["camera"] => device::plug_in(&mut Camera),
         ["microphone"] => device::plug_in(&mut Microphone),
+        ["mouse"] => device::plug_in(&mut Mouse::default()),
         ["write-ramp", file, lead, frames, tail] => ramp::write(
             Path::new(file),
             number(lead)?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use myclerk::kernel::vhci::Speed;
 
-use super::Function;
+use super::{Function, Identity};
 use crate::ramp;
 
 const PACKETS_IN_PICTURE: u64 = 32;
@@ -21,12 +21,6 @@ const END_OF_HEADER: u8 = 0x80;
 const GET_LEN: u8 = 0x85;
 const GET_INFO: u8 = 0x86;
 const SET_CUR: u8 = 0x01;
-
-const DEVICE: &[u8] = &[
-    18, 1, 0x10, 0x01, 0xef, 2, 1, 64, 0x09, 0x12, 0x02, 0x00, 0x00, 0x01, 1, 2, 3, 1,
-];
-
-const STRINGS: &[&str] = &["Lab", "Ramp camera", "LABCAM1"];
 
 const INTERFACES: &[&[u8]] = &[
     &[8, 11, 0, 2, 0x0e, 3, 0, 0],
@@ -61,25 +55,22 @@ const PROBE: [u8; 26] = [
 pub(crate) struct Camera;
 
 impl Function for Camera {
-    fn speed(&self) -> Speed {
-        Speed::Full
+    fn identity(&self) -> Identity {
+        Identity {
+            speed: Speed::Full,
+            class: [0xef, 2, 1],
+            product: 2,
+            strings: ["Lab", "Ramp camera", "LABCAM1"],
+        }
     }
 
-    fn device_descriptor(&self) -> Vec<u8> {
-        DEVICE.to_vec()
-    }
-
-    fn interfaces(&self) -> (u8, &'static [&'static [u8]]) {
-        (2, INTERFACES)
-    }
-
-    fn strings(&self) -> &[&'static str] {
-        STRINGS
+    fn interfaces(&self) -> (u8, Vec<u8>) {
+        (2, INTERFACES.concat())
     }
 
     /// Probe and commit of the stream; there is nothing else to control.
     fn request(&mut self, setup: [u8; 8], _data: &[u8]) -> Option<Vec<u8>> {
-        let [_, request, _, 1..=2, 1, ..] = setup else {
+        let [0x21 | 0xa1, request, _, 1..=2, 1, ..] = setup else {
             return None;
         };
         match request {
@@ -90,7 +81,7 @@ impl Function for Camera {
         }
     }
 
-    fn packet_interval(&self) -> Duration {
+    fn interval(&self) -> Duration {
         Duration::from_millis(1)
     }
 

@@ -5,18 +5,12 @@ use std::time::Duration;
 
 use myclerk::kernel::vhci::Speed;
 
-use super::Function;
+use super::{Function, Identity};
 use crate::ramp;
 
 const FRAMES_IN_PACKET: u8 = 48;
 /// Bytes of a packet, one a millisecond.
 const PACKET: u8 = FRAMES_IN_PACKET * 4;
-
-const DEVICE: &[u8] = &[
-    18, 1, 0x10, 0x01, 0, 0, 0, 64, 0x09, 0x12, 0x01, 0x00, 0x00, 0x01, 1, 2, 3, 1,
-];
-
-const STRINGS: &[&str] = &["Lab", "Ramp microphone", "LABMIC1"];
 
 const INTERFACES: &[&[u8]] = &[
     // audio control: microphone 1 goes to USB stream 2
@@ -37,27 +31,20 @@ const INTERFACES: &[&[u8]] = &[
 pub(crate) struct Microphone;
 
 impl Function for Microphone {
-    fn speed(&self) -> Speed {
-        Speed::Full
+    fn identity(&self) -> Identity {
+        Identity {
+            speed: Speed::Full,
+            class: [0, 0, 0],
+            product: 1,
+            strings: ["Lab", "Ramp microphone", "LABMIC1"],
+        }
     }
 
-    fn device_descriptor(&self) -> Vec<u8> {
-        DEVICE.to_vec()
+    fn interfaces(&self) -> (u8, Vec<u8>) {
+        (2, INTERFACES.concat())
     }
 
-    fn interfaces(&self) -> (u8, &'static [&'static [u8]]) {
-        (2, INTERFACES)
-    }
-
-    fn strings(&self) -> &[&'static str] {
-        STRINGS
-    }
-
-    fn request(&mut self, _setup: [u8; 8], _data: &[u8]) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn packet_interval(&self) -> Duration {
+    fn interval(&self) -> Duration {
         Duration::from_millis(1)
     }
 

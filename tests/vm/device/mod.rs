@@ -2,11 +2,13 @@
 //!
 //! Its kernel sees a device that was plugged in; this process holds the other end of the socket and
 //! answers as the device's firmware would, in real time: an isochronous URB completes when the
-//! frames that it covers have passed, and frames that nobody asked for in time are lost.
+//! frames that it covers have passed, and frames that nobody asked for in time are lost. An interrupt
+//! endpoint is asked once in its interval.
 
 mod camera;
 mod control;
 mod microphone;
+mod mouse;
 mod schedule;
 
 use std::io::{self, Read, Write};
@@ -22,6 +24,7 @@ use myclerk::kernel::vhci::{Speed, Vhci};
 
 pub(crate) use camera::Camera;
 pub(crate) use microphone::Microphone;
+pub(crate) use mouse::Mouse;
 use schedule::{Pending, Schedule};
 
 /// Only a name (vhci's `devid`).
@@ -31,18 +34,34 @@ const ECONNRESET: i32 = -104;
 
 /// What one kind of device adds to what all devices do.
 pub(crate) trait Function {
-    fn speed(&self) -> Speed;
-    fn device_descriptor(&self) -> Vec<u8>;
+    fn identity(&self) -> Identity;
     /// How many interfaces the only configuration has, and all descriptors behind its own.
-    fn interfaces(&self) -> (u8, &'static [&'static [u8]]);
-    /// String descriptors count from 1.
-    fn strings(&self) -> &[&'static str];
-    /// A class or vendor request; `None` stalls it.
-    fn request(&mut self, setup: [u8; 8], data: &[u8]) -> Option<Vec<u8>>;
-    /// The time between two packets of its isochronous endpoints.
-    fn packet_interval(&self) -> Duration;
-    /// What the endpoint sends in the interval of that number, counted from when it was plugged in.
-    fn packet(&mut self, endpoint: u8, number: u64) -> Vec<u8>;
+    fn interfaces(&self) -> (u8, Vec<u8>);
+    /// A class or vendor request, or one for a descriptor of the class; `None` stalls it.
+    fn request(&mut self, _setup: [u8; 8], _data: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+    /// The time between two packets of its endpoints.
+    fn interval(&self) -> Duration;
+    /// What the isochronous endpoint sends in the interval of that number, counted from when it was
+    /// plugged in.
+    fn packet(&mut self, _endpoint: u8, _number: u64) -> Vec<u8> {
+        vec![]
+    }
+    /// What the interrupt endpoint says next; `None` while there is nothing.
+    fn report(&mut self, _endpoint: u8) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// What its device descriptor is made of.
+pub(crate) struct Identity {
+    pub speed: Speed,
+    /// Class, subclass and protocol.
+    pub class: [u8; 3],
+    pub product: u16,
+    /// Manufacturer, product and serial number.
+    pub strings: [&'static str; 3],
 }
 
 /// A URB as the host submitted it.
@@ -64,14 +83,14 @@ enum FromHost {
 pub(crate) fn plug_in(function: &mut dyn Function) -> io::Result<()> {
     let (socket, kernels) = UnixStream::pair()?;
     Vhci::system()
-        .attach(kernels.as_fd(), DEVID, function.speed())
+        .attach(kernels.as_fd(), DEVID, function.identity().speed)
         .map_err(io::Error::other)?;
     drop(kernels);
     let (sender, commands) = channel();
     let reading = socket.try_clone()?;
     let reader = std::thread::spawn(move || read_commands(reading, &sender));
     Device {
-        schedule: Schedule::new(function.packet_interval()),
+        schedule: Schedule::new(function.interval()),
         control: control::State::default(),
         function,
         socket,
@@ -134,7 +153,7 @@ impl Device<'_> {
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             while let Some(pending) = self.schedule.take_due(Instant::now()) {
-                self.complete(&pending)?;
+                self.complete(pending)?;
             }
         }
     }
@@ -143,17 +162,18 @@ impl Device<'_> {
         let submit = urb.submit;
         if submit.ep == 0 {
             let answer = self.control.answer(self.function, submit.setup, &urb.data);
-            return self.answer_control(&submit, answer);
+            return self.answer(&submit, answer);
         }
-        if submit.packets > 0 && submit.input {
+        if submit.input {
             self.schedule.add(urb, Instant::now());
             return Ok(());
         }
         // No other endpoints so far.
-        self.answer_control(&submit, None)
+        self.answer(&submit, None)
     }
 
-    fn answer_control(&mut self, submit: &Submit, answer: Option<Vec<u8>>) -> io::Result<()> {
+    /// `None` is a stall.
+    fn answer(&mut self, submit: &Submit, answer: Option<Vec<u8>>) -> io::Result<()> {
         let status = if answer.is_some() { 0 } else { EPIPE };
         let mut data = answer.unwrap_or_default();
         data.truncate(usize::try_from(submit.length).unwrap_or(usize::MAX));
@@ -174,8 +194,21 @@ impl Device<'_> {
         self.send(header, &data)
     }
 
-    /// The packets of an isochronous URB, in a row without the room that they did not need.
-    fn complete(&mut self, pending: &Pending) -> io::Result<()> {
+    fn complete(&mut self, pending: Pending) -> io::Result<()> {
+        let submit = pending.urb.submit;
+        if submit.packets > 0 {
+            return self.complete_isochronous(&pending);
+        }
+        let report = self.function.report(submit.ep);
+        if report.is_some() {
+            return self.answer(&submit, report);
+        }
+        self.schedule.add(pending.urb, Instant::now());
+        Ok(())
+    }
+
+    /// The packets in a row, without the room that they did not need.
+    fn complete_isochronous(&mut self, pending: &Pending) -> io::Result<()> {
         let submit = pending.urb.submit;
         let mut body = Vec::new();
         let mut descriptors = Vec::new();

@@ -1,4 +1,4 @@
-//! Isochronous URBs and the frames that they cover.
+//! Periodic URBs and the frames that they cover.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -35,13 +35,14 @@ impl Schedule {
         }
     }
 
-    /// Takes a URB for the next intervals; those that have passed by now are lost.
+    /// Takes a URB for the next intervals, an interrupt URB for one; those that have passed by now are
+    /// lost.
     pub(super) fn add(&mut self, urb: Urb, now: Instant) {
         let begun = now.duration_since(self.start).as_nanos() / self.interval.as_nanos();
         let soonest = u64::try_from(begun).unwrap_or(u64::MAX).saturating_add(1);
         let queue = self.endpoints.entry(urb.submit.ep).or_default();
         let first = queue.free.max(soonest);
-        queue.free = first + u64::from(urb.submit.packets);
+        queue.free = first + u64::from(urb.submit.packets.max(1));
         let due = self.start + self.interval * u32::try_from(queue.free).unwrap_or(u32::MAX);
         queue.pending.push_back(Pending { urb, first, due });
     }
