@@ -164,7 +164,12 @@ impl Fake {
 
     /// Gives an interface to another program.
     pub fn give_to_program(&self, interface: u8) {
-        self.state().foreign.insert(interface);
+        let mut state = self.state();
+        state.foreign.insert(interface);
+        if state.claimed.remove(&interface) {
+            state.unlink_interface(interface);
+            state.alternates.remove(&interface);
+        }
     }
 
     /// Has a kernel driver take an interface back from then on, as soon as it was taken from it.

@@ -267,15 +267,17 @@ impl Held {
         self.pristine = false;
         let mut result = Ok(());
         for interface in core::mem::take(&mut self.claimed) {
-            let alternate = self.alternates.get(&interface).copied().unwrap_or(0);
-            let taken = self.take(interface).and_then(|()| match alternate {
-                0 => Ok(()),
-                alternate => self.port.set_interface(interface, alternate),
+            let taken = self.take(interface).and_then(|()| {
+                self.claimed.push(interface);
+                match self.alternates.get(&interface) {
+                    Some(alternate) => self.port.set_interface(interface, *alternate),
+                    None => Ok(()),
+                }
             });
-            match taken {
-                Ok(()) => self.claimed.push(interface),
-                Err(errno) => result = result.and(Err(errno)),
+            if taken.is_err() {
+                self.alternates.remove(&interface);
             }
+            result = result.and(taken);
         }
         result
     }
