@@ -201,7 +201,14 @@ fn run_boot(boot: &Boot, cases: &[&Case], nocapture: bool, tally: &Mutex<&mut Ta
         }
     };
     let names: Vec<&str> = cases.iter().map(|case| case.function).collect();
-    let report = guest::boot(lab(), boot, &names, &mut echo);
+    let mut report = guest::boot(lab(), boot, &names, &mut echo);
+    if report.as_ref().is_ok_and(Report::died_booting) {
+        say(&format!(
+            "guest {} died while it booted: once more",
+            boot.name
+        ));
+        report = guest::boot(lab(), boot, &names, &mut echo);
+    }
     let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
     for case in cases {
         let verdict = match &report {

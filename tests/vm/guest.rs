@@ -57,12 +57,20 @@ pub(crate) struct Report {
     found: Vec<Found>,
     /// How many cases the guest was to run.
     asked: usize,
+    /// A case began.
+    started: bool,
     pub end: End,
 }
 
 impl Report {
     pub(crate) fn case(&self, name: &str) -> Option<&Found> {
         self.found.iter().find(|found| found.name == name)
+    }
+
+    /// Whether the guest died before anything of ours ran in it: emulators now and then lose a race
+    /// with a kernel that patches itself while it boots.
+    pub(crate) const fn died_booting(&self) -> bool {
+        !self.started && matches!(self.end, End::Died(_))
     }
 
     /// Whether all cases had a result and this one's was the last: then the guest's end is its.
@@ -99,6 +107,7 @@ pub(crate) fn boot(
     Ok(Report {
         found: watch.found,
         asked: cases.len(),
+        started: watch.started || boot.partner.is_some(),
         end,
     })
 }
@@ -201,6 +210,7 @@ struct Watch {
     began: Instant,
     deadline: Instant,
     waiting_for: String,
+    started: bool,
 }
 
 impl Watch {
@@ -217,6 +227,7 @@ impl Watch {
             began: now,
             deadline: now + BOOT_LIMIT,
             waiting_for: "its first case".to_owned(),
+            started: false,
         }
     }
 
@@ -261,6 +272,7 @@ impl Watch {
     fn begin(&mut self, rest: &str, paired: bool) {
         let (name, limit) = rest.split_once(' ').unwrap_or((rest, ""));
         self.log.clear();
+        self.started = true;
         self.began = Instant::now();
         self.expect(
             format!("the result of {name}"),

@@ -69,7 +69,7 @@ read_adapter() {
 # A tablet is asked for its report (GET_REPORT by HIDIOCGINPUT: number 0, then six bytes).
 read_tablet() {
     must_come 30 "the remote hidraw of $1" node_of /vhci_hcd "$1" hidraw
-    expect_eq "the length of the report of $1" 6 "$(python3 -c '
+    expect_eq "the length of the report of $1" 7 "$(python3 -c '
 import fcntl, sys
 report = bytearray(16)
 with open(sys.argv[1], "r+b", 0) as device:
