@@ -103,19 +103,25 @@ fn bad_packets_are_reported_where_they_were() {
     });
 }
 
+/// Three reads, 2 to 4, which the device has and lets wait.
+async fn three_reads() -> Pair {
+    let mut pair = Pair::streaming().await;
+    pair.device.pace(0x86);
+    for seqnum in 2..5 {
+        pair.kernel
+            .iso_on(seqnum, EP, true, &[], &spaced(4, 4))
+            .await;
+    }
+    while pair.device.in_flight() < 3 {
+        tokio::task::yield_now().await;
+    }
+    pair
+}
+
 #[test]
 fn a_stream_that_is_stopped_is_unlinked_on_the_device_too() {
     run(async {
-        let mut pair = Pair::streaming().await;
-        pair.device.pace(0x86);
-        for seqnum in 2..5 {
-            pair.kernel
-                .iso_on(seqnum, EP, true, &[], &spaced(4, 4))
-                .await;
-        }
-        while pair.device.in_flight() < 3 {
-            tokio::task::yield_now().await;
-        }
+        let mut pair = three_reads().await;
         pair.device.tick(0x86, 2);
         // The first had begun: what it brought is not lost.
         pair.kernel.unlink(12, 2).await;
@@ -140,16 +146,7 @@ fn a_stream_that_is_stopped_is_unlinked_on_the_device_too() {
 #[test]
 fn pulling_the_plug_on_a_stream_ends_both_halves() {
     run(async {
-        let mut pair = Pair::streaming().await;
-        pair.device.pace(0x86);
-        for seqnum in 2..5 {
-            pair.kernel
-                .iso_on(seqnum, EP, true, &[], &spaced(4, 4))
-                .await;
-        }
-        while pair.device.in_flight() < 3 {
-            tokio::task::yield_now().await;
-        }
+        let pair = three_reads().await;
         pair.device.unplug();
         let ended = pair.attachment.ended().await;
         assert!(
