@@ -206,7 +206,8 @@ fn kill() -> Boot {
         pass("kill::a_client_killed_at_random_moments", "client"),
     ];
     Boot {
-        alone: true,
+        // As for the unplugged.
+        options: &["--virtual-time"],
         ..bridge("kill", "kill.sh", cases)
     }
 }
@@ -216,6 +217,8 @@ fn unplug() -> Boot {
         name: "unplug",
         script: "unplug.sh",
         devices: UNPLUGGABLE,
+        // How soon a device is home is the bridge's time, not the emulator's.
+        options: &["--virtual-time"],
         images: USB_IMAGES,
         cases: vec![
             pass(
