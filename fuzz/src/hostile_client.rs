@@ -99,6 +99,16 @@ impl Outlet for Client {
     }
 
     fn reset(&self, _: Status) {}
+
+    fn consume(&self, _: usize) {}
+
+    fn writable(&self, _: usize) -> bool {
+        true
+    }
+
+    fn queued(&self) -> usize {
+        0
+    }
 }
 
 /// The answer fits what was asked for and what was declared.
@@ -384,7 +394,11 @@ impl Play {
         let payload = vec![bytes.u8(); 9];
         let opcode = Opcode::UsbBulkTransfer;
         self.send(match bytes.u8() % 3 {
-            0 => Inbound::Event { opcode, payload },
+            0 => Inbound::Event {
+                opcode,
+                payload,
+                age_secs: 0,
+            },
             1 => Inbound::Data {
                 payload,
                 fin: bytes.flag(),

@@ -255,7 +255,11 @@ impl Play {
         let payload = bytes.take(length).to_vec();
         let opcode = Opcode::from_u16(0x0600 | u16::from(bytes.u8() % 16));
         self.rig.send(match bytes.u8() % 12 {
-            0..=2 => Inbound::Event { opcode, payload },
+            0..=2 => Inbound::Event {
+                opcode,
+                payload,
+                age_secs: 0,
+            },
             3..=5 => Inbound::Data {
                 payload,
                 fin: corr & 1 != 0,

@@ -131,6 +131,16 @@ impl Outlet for Server {
     fn reset(&self, status: Status) {
         self.reset.set(Some(status));
     }
+
+    fn consume(&self, _: usize) {}
+
+    fn writable(&self, _: usize) -> bool {
+        true
+    }
+
+    fn queued(&self) -> usize {
+        0
+    }
 }
 
 /// What is sent can be read, and declares no longer answer than room is kept for.

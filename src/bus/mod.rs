@@ -4,11 +4,27 @@
 //! A bus half runs on one stream of one session. It sees that session only through an [`Outlet`]
 //! and a queue of [`Inbound`]; it knows nothing of records, credit or transports.
 
+pub mod can;
+pub mod fake;
+pub mod gpio;
+pub mod hid;
+mod local;
+mod owned;
+pub mod pwm;
+mod refused;
+pub mod serial;
 pub mod usb;
+
+pub use local::{AskError, AttachError, BusStream, Ended, Handle, Local, Opener, Pending};
+pub use owned::{End, Grant, Hazard, Present, Wanted};
+pub use refused::Refused;
 
 use crate::wire::class::Class;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::Status;
+
+/// How old a request may be that moves something in the world, in seconds (profile 16.3).
+pub const MAX_AGE_SECS: u32 = 10;
 
 /// What a bus half may do on its stream; implemented by the daemon's peer.
 ///
@@ -37,6 +53,17 @@ pub trait Outlet {
 
     /// Ends the stream in both directions.
     fn reset(&self, status: Status);
+
+    /// So many payload bytes of DATA and EVENT that arrived are used up: the peer may send as many
+    /// more (profile 11.2). A half that does not say so is sent no more than the first 64 to 256 KiB.
+    fn consume(&self, bytes: usize);
+
+    /// Whether so many bytes of DATA would be taken now. After a false [`Inbound::Writable`] follows;
+    /// DATA that is sent without asking is dropped when there is no room.
+    fn writable(&self, bytes: usize) -> bool;
+
+    /// Bytes of DATA and EVENT that were accepted and have not left yet.
+    fn queued(&self) -> usize;
 }
 
 /// The length that an operation declares for its answer, in bytes, if it declares one (profile
@@ -114,6 +141,8 @@ pub enum Inbound {
         opcode: Opcode,
         /// Its content, not yet looked at.
         payload: Vec<u8>,
+        /// Seconds since the peer sealed it.
+        age_secs: u32,
     },
     /// Bytes of the stream.
     Data {
@@ -126,6 +155,14 @@ pub enum Inbound {
     Reset {
         /// Why.
         status: Status,
+    },
+    /// After [`Outlet::writable`] said no: there is room again.
+    Writable,
+    /// Own events were dropped oldest-first for lack of credit (classes 1 and 2); the next event says
+    /// so to the peer (profile 10.2).
+    Dropped {
+        /// How many since the last such report.
+        count: u32,
     },
     /// The session is gone; nothing follows.
     Closed,

@@ -249,8 +249,8 @@ impl Peer {
     /// From now on what arrives on the stream goes to the returned queue and no longer to the
     /// [`Service`].
     ///
-    /// EVENT and DATA of it are not granted anew, because no operation that takes a stream has any,
-    /// and the queue would hold whatever a peer sends of them while nobody reads.
+    /// EVENT and DATA of it are granted anew only as the bus half says that it has used them up
+    /// ([`crate::bus::Outlet::consume`]): the queue would hold whatever a peer sends while nobody reads.
     pub fn take_stream(&self, stream: StreamId) -> PeerStream {
         let (sender, inbound) = mpsc::unbounded_channel();
         self.0

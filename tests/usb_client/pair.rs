@@ -76,11 +76,25 @@ impl Outlet for Wire {
     }
 
     fn event(&self, opcode: Opcode, payload: Vec<u8>) {
-        self.send(Inbound::Event { opcode, payload });
+        self.send(Inbound::Event {
+            opcode,
+            payload,
+            age_secs: 0,
+        });
     }
 
     fn data(&self, payload: Vec<u8>, fin: bool) {
         self.send(Inbound::Data { payload, fin });
+    }
+
+    fn consume(&self, _: usize) {}
+
+    fn writable(&self, _: usize) -> bool {
+        true
+    }
+
+    fn queued(&self) -> usize {
+        0
     }
 }
 

@@ -87,6 +87,16 @@ impl Outlet for Script {
     fn data(&self, _: Vec<u8>, _: bool) {
         panic!("the client has no data");
     }
+
+    fn consume(&self, _: usize) {}
+
+    fn writable(&self, _: usize) -> bool {
+        true
+    }
+
+    fn queued(&self) -> usize {
+        0
+    }
 }
 
 /// The server's end of the stream.

@@ -51,6 +51,16 @@ impl Outlet for Ear {
     }
 
     fn reset(&self, _: Status) {}
+
+    fn consume(&self, _: usize) {}
+
+    fn writable(&self, _: usize) -> bool {
+        true
+    }
+
+    fn queued(&self) -> usize {
+        0
+    }
 }
 
 /// An attached device and a client without manners.

@@ -296,6 +296,7 @@ fn endless_events_neither_hold_up_the_kernel_nor_stay_in_memory() {
                 rig.send(Inbound::Event {
                     opcode: Opcode::UsbReset,
                     payload: vec![0; 64],
+                    age_secs: 0,
                 });
                 rig.send(Inbound::Data {
                     payload: vec![0; 64],

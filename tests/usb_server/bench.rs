@@ -128,6 +128,16 @@ impl Outlet for Double {
     fn reset(&self, status: Status) {
         self.resets.borrow_mut().push(status);
     }
+
+    fn consume(&self, _: usize) {}
+
+    fn writable(&self, _: usize) -> bool {
+        true
+    }
+
+    fn queued(&self) -> usize {
+        0
+    }
 }
 
 /// An attached fake device and the peer's side of its stream.

@@ -24,8 +24,8 @@ use super::op::{AttachRequest, AttachResponse, DeviceEntry, Speed};
 use crate::bus::{Inbound, Outlet};
 use crate::wire::status::{Status, sub};
 
+pub use crate::bus::{End, Refused};
 pub use mend::{mend, reconnect};
-pub use reply::Refused;
 
 use held::{Claimed, Held};
 use stream::Stream;
@@ -46,21 +46,6 @@ pub struct Grant {
     pub roots: Roots,
     /// The log has heard enough of this peer for now.
     pub quiet: bool,
-}
-
-/// How a stream ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The device was never attached.
-    Refused(Refused),
-    /// The peer gave it back.
-    Detached,
-    /// The peer, or the session with it, went away.
-    PeerLeft,
-    /// The device was unplugged.
-    DeviceGone,
-    /// A thread of this program failed.
-    Failed,
 }
 
 /// The entry of a device in the answer to `USB_DEVICE_LIST`; `state` as in profile 19.2.

@@ -263,12 +263,19 @@ impl Peer {
                 stream,
                 opcode,
                 payload,
-                age_secs: _,
+                age_secs,
             } => {
                 if stream == StreamId::CONTROL {
                     return self.0.service.event(self, opcode, &payload);
                 }
-                (stream, Inbound::Event { opcode, payload })
+                (
+                    stream,
+                    Inbound::Event {
+                        opcode,
+                        payload,
+                        age_secs,
+                    },
+                )
             }
             LinkEvent::Data {
                 stream,
@@ -284,10 +291,8 @@ impl Peer {
                 self.0.streams.borrow_mut().remove(&stream);
                 return;
             }
-            LinkEvent::Writable { .. } => return,
-            LinkEvent::Dropped { stream, count } => {
-                return tracing::debug!(%stream, count, "frames dropped for lack of credit");
-            }
+            LinkEvent::Writable { stream } => (stream, Inbound::Writable),
+            LinkEvent::Dropped { stream, count } => (stream, Inbound::Dropped { count }),
             LinkEvent::Missing { stream, count } => {
                 return tracing::debug!(%stream, count, "frames of the peer are missing");
             }

@@ -134,6 +134,29 @@ impl Outlet for StreamOutlet {
             peer.streams.borrow_mut().remove(&self.stream);
         }
     }
+
+    fn consume(&self, bytes: usize) {
+        if let Some(peer) = self.peer.upgrade() {
+            peer.connection
+                .borrow_mut()
+                .link()
+                .consume(self.stream, bytes);
+            peer.wake();
+        }
+    }
+
+    fn writable(&self, bytes: usize) -> bool {
+        self.peer.upgrade().is_some_and(|peer| {
+            let mut connection = peer.connection.borrow_mut();
+            connection.link().writable(self.stream, bytes)
+        })
+    }
+
+    fn queued(&self) -> usize {
+        self.peer.upgrade().map_or(0, |peer| {
+            peer.connection.borrow_mut().link().queued(self.stream)
+        })
+    }
 }
 
 /// 0 stands for none.

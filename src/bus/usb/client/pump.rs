@@ -245,7 +245,13 @@ impl Pump {
             }
             // The stream of a USB device has none of these; the request to be cancelled was
             // answered.
-            Some(Inbound::Cancel { .. } | Inbound::Event { .. } | Inbound::Data { .. }) => Ok(()),
+            Some(
+                Inbound::Cancel { .. }
+                | Inbound::Event { .. }
+                | Inbound::Data { .. }
+                | Inbound::Writable
+                | Inbound::Dropped { .. },
+            ) => Ok(()),
             Some(Inbound::Reset { status }) => Err(Ended::Reset(status)),
             Some(Inbound::Closed) | None => Err(Ended::SessionClosed),
         }
@@ -290,7 +296,9 @@ async fn say_farewell(outlet: &dyn Outlet, inbound: &mut mpsc::UnboundedReceiver
                 | Inbound::Request { .. }
                 | Inbound::Cancel { .. }
                 | Inbound::Event { .. }
-                | Inbound::Data { .. },
+                | Inbound::Data { .. }
+                | Inbound::Writable
+                | Inbound::Dropped { .. },
             ) => {}
         }
     }

@@ -3,7 +3,7 @@
 
 use super::held::Held;
 use super::iso::{self, IsoOrder};
-use super::reply::Refused;
+use crate::bus::Refused;
 use crate::bus::usb::descriptor::Endpoint;
 use crate::bus::usb::op::{
     BulkTransfer, ClearHalt, ControlTransfer, GetDescriptor, InterruptTransfer, IsoTransfer,

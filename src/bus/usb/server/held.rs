@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use tracing::warn;
 
-use super::reply::Refused;
+use crate::bus::Refused;
 use crate::bus::usb::descriptor::{CLASS_PRINTER, Configuration, Descriptors, Endpoint, Setting};
 use crate::bus::usb::hardware::UsbPort;
 use crate::wire::status::{Status, sub};

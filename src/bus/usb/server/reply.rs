@@ -2,8 +2,8 @@
 
 use nix::errno::Errno;
 
+use crate::bus::Refused;
 use crate::bus::usb::op::{IsoPacket, IsoReply, REPLY_OVERHEAD, TransferReply, encode_empty};
-use crate::wire::error::ErrorMap;
 use crate::wire::status::{Status, sub};
 
 /// What went wrong when usbfs has no memory, and what mends it.
@@ -11,85 +11,11 @@ pub(super) const NO_MEMORY: &str = "the owner's kernel has no memory left for US
     (usbfs_memory_mb): echo 256 > /sys/module/usbcore/parameters/usbfs_memory_mb, \
     permanently usbcore.usbfs_memory_mb=256 on its command line";
 
-/// A request that was not performed, and why.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{status} ({sub}): {msg}")]
-pub struct Refused {
-    /// The status of the answer.
-    pub status: Status,
-    /// Its sub-code.
-    pub sub: &'static str,
-    /// For people.
-    pub msg: String,
-    /// The errno of a `device-io`.
-    pub errno: Option<Errno>,
-}
-
-impl Refused {
-    pub(super) fn new(status: Status, sub: &'static str, msg: impl Into<String>) -> Self {
-        Self {
-            status,
-            sub,
-            msg: msg.into(),
-            errno: None,
-        }
-    }
-
-    /// The payload does not fit the operation or the device.
-    pub(super) fn bad(msg: impl Into<String>) -> Self {
-        Self::new(Status::BadRequest, sub::BAD_PAYLOAD, msg)
-    }
-
-    /// A valid request that is not served here.
-    pub(super) fn unsupported(msg: impl Into<String>) -> Self {
-        Self::new(Status::BadRequest, sub::UNSUPPORTED, msg)
-    }
-
-    /// What the kernel or the device said to `what`.
-    pub(super) fn io(what: &str, errno: Errno) -> Self {
-        if errno == Errno::ENODEV {
-            return Self::gone();
-        }
-        Self {
-            errno: Some(errno),
-            ..Self::new(
-                Status::InternalError,
-                sub::DEVICE_IO,
-                format!("{what}: {}", errno.desc()),
-            )
-        }
-    }
-
-    /// usbfs had no memory for a transfer.
-    pub(super) fn no_memory() -> Self {
-        Self {
-            errno: Some(Errno::ENOMEM),
-            ..Self::new(Status::InternalError, sub::DEVICE_IO, NO_MEMORY)
-        }
-    }
-
-    /// The device was unplugged.
-    pub(super) fn gone() -> Self {
-        Self::new(
-            Status::ServiceUnavailable,
-            sub::DEVICE_GONE,
-            "the device was unplugged",
-        )
-    }
-
-    /// The requester gave the request up before it was started.
-    pub(super) fn cancelled() -> Self {
-        Self::new(Status::Timeout, sub::CANCELLED, "cancelled")
-    }
-
-    /// The error map (profile 10.3).
-    pub(super) fn payload(&self) -> Vec<u8> {
-        let mut map = ErrorMap::new(self.sub).with_msg(self.msg.as_str());
-        if let Some(errno) = self.errno {
-            map = map.with_detail(i64::from(errno as i32));
-        }
-        // Only a `detail` with a key twice cannot be encoded, and this one is a number.
-        map.encode().unwrap_or_default()
+/// usbfs had no memory for a transfer.
+pub(super) fn no_memory() -> Refused {
+    Refused {
+        errno: Some(Errno::ENOMEM),
+        ..Refused::new(Status::InternalError, sub::DEVICE_IO, NO_MEMORY)
     }
 }
 

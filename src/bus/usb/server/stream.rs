@@ -26,8 +26,9 @@ use super::End;
 use super::check::{self, Order, Work};
 use super::held::Held;
 use super::outstanding::{GONE, Outstanding, SHUT_DOWN, UNLINKED};
-use super::reply::{self, Refused};
+use super::reply;
 use super::spare::Spare;
+use crate::bus::Refused;
 use crate::bus::usb::hardware::UsbDevice;
 use crate::bus::{Inbound, Outlet};
 use crate::kernel::usbfs::TransferType;
@@ -160,7 +161,13 @@ impl Stream {
             Some(Inbound::Cancel { corr }) => self.on_cancel(outlet, corr),
             Some(Inbound::Reset { .. } | Inbound::Closed) | None => return Some(End::PeerLeft),
             // This half never asks the peer for anything, and no operation of USB uses the others.
-            Some(Inbound::Response { .. } | Inbound::Event { .. } | Inbound::Data { .. }) => {
+            Some(
+                Inbound::Response { .. }
+                | Inbound::Event { .. }
+                | Inbound::Data { .. }
+                | Inbound::Writable
+                | Inbound::Dropped { .. },
+            ) => {
                 debug!("the peer sent what no USB stream carries");
             }
         }

@@ -63,6 +63,16 @@ impl Outlet for Server {
     fn event(&self, _: Opcode, _: Vec<u8>) {}
     fn data(&self, _: Vec<u8>, _: bool) {}
     fn reset(&self, _: Status) {}
+
+    fn consume(&self, _: usize) {}
+
+    fn writable(&self, _: usize) -> bool {
+        true
+    }
+
+    fn queued(&self) -> usize {
+        0
+    }
 }
 
 struct Bench {

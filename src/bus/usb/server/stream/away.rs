@@ -7,10 +7,11 @@ use tracing::warn;
 use super::Stream;
 use super::answers::done;
 use crate::bus::Outlet;
+use crate::bus::Refused;
 use crate::bus::usb::server::End;
 use crate::bus::usb::server::check::{Change, Form};
 use crate::bus::usb::server::held::Held;
-use crate::bus::usb::server::reply::{self, Refused};
+use crate::bus::usb::server::reply;
 use crate::wire::status::Status;
 
 /// Where the device is: at hand for the data thread, or with a thread that waits for it.

@@ -8,9 +8,10 @@ use tracing::{debug, warn};
 
 use super::{STARVED, Stream};
 use crate::bus::Outlet;
+use crate::bus::Refused;
 use crate::bus::usb::server::check::Order;
 use crate::bus::usb::server::iso::{IsoOrder, Submitted};
-use crate::bus::usb::server::reply::{NO_MEMORY, Refused};
+use crate::bus::usb::server::reply::{self, NO_MEMORY};
 use crate::kernel::usbfs::{SETUP_LEN, Transfer};
 
 impl Stream {
@@ -99,7 +100,7 @@ impl Stream {
             }
             Errno::ENOMEM => {
                 self.tell_memory();
-                Refused::no_memory()
+                reply::no_memory()
             }
             Errno::EBUSY => Refused::io("another program of the owner has taken the device", errno),
             Errno::ENOSPC => Refused::io("the owner's USB bus has no bandwidth left for it", errno),

@@ -1,0 +1,2 @@
+//! Input devices (stream type 3 of profile 19.3): evdev on the side that has the device, uinput on
+//! the side that uses it.

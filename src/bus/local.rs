@@ -1,0 +1,114 @@
+//! What the halves that make remote devices local have in common.
+
+use core::future::Future;
+use core::pin::Pin;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::{Inbound, Outlet};
+use crate::wire::error::ErrorMap;
+use crate::wire::opcode::Opcode;
+use crate::wire::status::Status;
+
+/// An answer that is on its way.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, AskError>> + 'a>>;
+
+/// The session with the owner, for operations outside of any stream and for opening streams.
+pub trait Opener {
+    /// Performs an operation on stream 0 and waits for its answer.
+    fn call(&self, opcode: Opcode, payload: Vec<u8>, timeout: Duration) -> Pending<'_, Vec<u8>>;
+
+    /// Performs an operation that opens a stream; its answer, and the stream.
+    fn open(
+        &self,
+        opcode: Opcode,
+        payload: Vec<u8>,
+        timeout: Duration,
+    ) -> Pending<'_, (Vec<u8>, BusStream)>;
+}
+
+/// An open stream.
+pub struct BusStream {
+    /// What can be sent.
+    pub outlet: Rc<dyn Outlet>,
+    /// What arrives; ends with [`Inbound::Reset`] or [`Inbound::Closed`].
+    pub inbound: UnboundedReceiver<Inbound>,
+}
+
+/// Why the owner gave no answer, or not the wanted one.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum AskError {
+    /// It refused.
+    #[error("{}", .error.msg.clone().unwrap_or_else(|| format!("{status} ({})", .error.sub)))]
+    Refused {
+        /// Its code.
+        status: Status,
+        /// Its error map; empty fields when it sent none.
+        error: ErrorMap,
+    },
+    /// The session ended first.
+    #[error("the session ended: {0}")]
+    Ended(String),
+    /// It was not sent.
+    #[error("the request was not sent: {0}")]
+    NotSent(String),
+}
+
+/// Why a remote device did not become a local one.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The owner did not give it.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// What the owner answered cannot be.
+    #[error("the owner answered without sense: {0}")]
+    Answer(String),
+    /// This machine did not take it.
+    #[error("{what}")]
+    Here {
+        /// What was tried: "cannot make a CUSE device".
+        what: String,
+        /// What the kernel said.
+        #[source]
+        cause: io::Error,
+        /// The command that mends it.
+        mend: Option<String>,
+    },
+}
+
+/// A remote device that is local now. Its tasks run until it has ended.
+pub struct Local {
+    /// Steers it.
+    pub handle: Rc<dyn Handle>,
+    /// Done once nothing of it is left on this machine.
+    pub ended: Pin<Box<dyn Future<Output = Ended>>>,
+}
+
+/// Steers a device that is local.
+pub trait Handle {
+    /// What it is on this machine now: `/dev/ttyMC0`, `mc-can0`, `/dev/input/event7`.
+    fn files(&self) -> Vec<String>;
+
+    /// Starts giving it back; [`Local::ended`] tells when that is done.
+    fn detach(&self);
+}
+
+/// Why a device is no longer local.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// It was given back.
+    #[error("detached")]
+    Detached,
+    /// The owner took it back, or it was unplugged there.
+    #[error("the owner ended it ({0})")]
+    Owner(Status),
+    /// The session with the owner ended.
+    #[error("the session ended")]
+    Session,
+    /// This machine failed.
+    #[error("{0}")]
+    Failed(String),
+}

@@ -1,0 +1,73 @@
+//! What the halves that own hardware have in common: how a present device is told, what a peer asks
+//! for, what it is given, how its use ends.
+
+use std::collections::BTreeMap;
+
+use super::Refused;
+use crate::wire::msgpack::Value;
+use crate::wire::opcode::Opcode;
+
+/// A device of this machine, as a look at its hardware finds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Present {
+    /// Stable id, with the bus in front: `can:can0` (profile 19).
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// What the kernel calls it now: `can0`, `ttyUSB0`, `event3`, `gpiochip0`, `pwmchip0`.
+    pub place: String,
+    /// Why it is not given away.
+    pub hazard: Option<Hazard>,
+    /// What else is known, for `DEVICE_INFO`.
+    pub props: BTreeMap<String, Value>,
+}
+
+/// A reason not to give a device away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hazard {
+    /// As the end of "it is not offered because …".
+    pub reason: String,
+    /// False where even force does not help.
+    pub forcible: bool,
+}
+
+/// What a request that opens a stream asks for; all that the daemon has to know of its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The device, as the peer names it; not yet looked at.
+    pub device: String,
+    /// The stream lets the peer change something: the right to write is needed, else to read.
+    pub write: bool,
+}
+
+/// A device for a peer, once it is decided that the peer may have it.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// The number of the request that opens the stream; the bus half answers it.
+    pub corr: u32,
+    /// Its operation.
+    pub opcode: Opcode,
+    /// Its parameters.
+    pub payload: Vec<u8>,
+    /// The device.
+    pub present: Present,
+    /// The peer may change something, not only look.
+    pub write: bool,
+    /// The log has heard enough of this peer for now.
+    pub quiet: bool,
+}
+
+/// How the use of a device ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It never began.
+    Refused(Refused),
+    /// The peer gave the device back.
+    Detached,
+    /// The peer, or the session with it, went away.
+    PeerLeft,
+    /// The device was unplugged.
+    DeviceGone,
+    /// This program, or a kernel interface, failed.
+    Failed,
+}
