@@ -2,6 +2,7 @@
 
 use core::future::Future;
 use core::pin::Pin;
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -36,6 +37,40 @@ pub struct BusStream {
     pub outlet: Rc<dyn Outlet>,
     /// What arrives; ends with [`Inbound::Reset`] or [`Inbound::Closed`].
     pub inbound: UnboundedReceiver<Inbound>,
+}
+
+/// One way to make devices of a bus local: its line in [`super::PRESENTERS`].
+pub struct Presenter {
+    /// The class of the devices.
+    pub class: &'static str,
+    /// What `--as` may say, the default first.
+    pub ways: &'static [&'static str],
+    /// What `--option` may name, each with what it means.
+    pub options: &'static [(&'static str, &'static str)],
+    /// Why this machine cannot do it now, with the command that mends it: a module is not loaded.
+    pub check: fn() -> Result<(), AttachError>,
+    /// Makes a device local.
+    pub attach: fn(Rc<dyn Opener>, Wish) -> Attaching,
+}
+
+/// A device on its way to being local.
+pub type Attaching = Pin<Box<dyn Future<Output = Result<Local, AttachError>>>>;
+
+/// What a person wants to have, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The device's id at its owner.
+    pub device: String,
+    /// What the owner calls it.
+    pub title: String,
+    /// The owner's name.
+    pub node: String,
+    /// What it is to be called here; `None` leaves that to the presenter.
+    pub name: Option<String>,
+    /// One of [`Presenter::ways`]; `None` is the first.
+    pub way: Option<String>,
+    /// By [`Presenter::options`].
+    pub options: BTreeMap<String, Vec<String>>,
 }
 
 /// Why the owner gave no answer, or not the wanted one.

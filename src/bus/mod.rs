@@ -15,8 +15,11 @@ mod refused;
 pub mod serial;
 pub mod usb;
 
-pub use local::{AskError, AttachError, BusStream, Ended, Handle, Local, Opener, Pending};
-pub use owned::{End, Grant, Hazard, Present, Wanted};
+pub use local::{
+    AskError, AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, Pending, Presenter,
+    Wish,
+};
+pub use owned::{End, Grant, Hazard, Owned, Present, Wanted};
 pub use refused::Refused;
 
 use crate::wire::class::Class;
@@ -25,6 +28,12 @@ use crate::wire::status::Status;
 
 /// How old a request may be that moves something in the world, in seconds (profile 16.3).
 pub const MAX_AGE_SECS: u32 = 10;
+
+/// The buses whose devices can be offered, besides USB.
+pub const OWNED: &[&Owned] = &[];
+
+/// How devices are made local, besides those of USB.
+pub const PRESENTERS: &[&Presenter] = &[];
 
 /// What a bus half may do on its stream; implemented by the daemon's peer.
 ///

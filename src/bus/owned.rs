@@ -1,11 +1,38 @@
 //! What the halves that own hardware have in common: how a present device is told, what a peer asks
 //! for, what it is given, how its use ends.
 
+use core::future::Future;
+use core::pin::Pin;
 use std::collections::BTreeMap;
+use std::io;
 
-use super::Refused;
+use super::{BusStream, Refused};
 use crate::wire::msgpack::Value;
 use crate::wire::opcode::Opcode;
+
+/// One bus as the owner's daemon sees it: its line in [`super::OWNED`].
+pub struct Owned {
+    /// The class of its devices, with which their ids begin.
+    pub class: &'static str,
+    /// Several streams may use one device at a time.
+    pub shared: bool,
+    /// The operations that open a stream of a device.
+    pub openers: &'static [Opcode],
+    /// The operations on stream 0 that name one device.
+    pub calls: &'static [Opcode],
+    /// The operation that lists its devices, and how its answer is written: each device with its state
+    /// (profile 19.2).
+    pub list: Option<(Opcode, fn(&[(Present, u8)]) -> Vec<u8>)>,
+    /// Looks for devices; may wait.
+    pub look: fn() -> io::Result<Vec<Present>>,
+    /// What one of `openers` or `calls` asks for.
+    pub wanted: fn(Opcode, &[u8]) -> Result<Wanted, Refused>,
+    /// Answers the opening request and serves its stream until that ends; the device is as it was
+    /// before when this is done. Dropping it half-way leaves the device as safe as can be.
+    pub serve: fn(Grant, BusStream) -> Pin<Box<dyn Future<Output = End>>>,
+    /// Performs one of `calls`; may wait.
+    pub call: fn(&Present, Opcode, &[u8]) -> Result<Vec<u8>, Refused>,
+}
 
 /// A device of this machine, as a look at its hardware finds it.
 #[derive(Clone, Debug, PartialEq)]
