@@ -19,7 +19,7 @@ pub use local::{
     AskError, AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, Pending, Presenter,
     Wish,
 };
-pub use owned::{End, Grant, Hazard, Owned, Present, Wanted};
+pub use owned::{Answer, End, Grant, Hazard, Listing, Owned, Present, Serving, Wanted};
 pub use refused::Refused;
 
 use crate::wire::class::Class;

@@ -10,6 +10,15 @@ use super::{BusStream, Refused};
 use crate::wire::msgpack::Value;
 use crate::wire::opcode::Opcode;
 
+/// Writes the answer of a list operation.
+pub type Listing = fn(&[(Present, u8)]) -> Vec<u8>;
+
+/// A stream being served.
+pub type Serving = Pin<Box<dyn Future<Output = End>>>;
+
+/// The payload of an answer.
+pub type Answer = Result<Vec<u8>, Refused>;
+
 /// One bus as the owner's daemon sees it: its line in [`super::OWNED`].
 pub struct Owned {
     /// The class of its devices, with which their ids begin.
@@ -22,16 +31,16 @@ pub struct Owned {
     pub calls: &'static [Opcode],
     /// The operation that lists its devices, and how its answer is written: each device with its state
     /// (profile 19.2).
-    pub list: Option<(Opcode, fn(&[(Present, u8)]) -> Vec<u8>)>,
+    pub list: Option<(Opcode, Listing)>,
     /// Looks for devices; may wait.
     pub look: fn() -> io::Result<Vec<Present>>,
     /// What one of `openers` or `calls` asks for.
     pub wanted: fn(Opcode, &[u8]) -> Result<Wanted, Refused>,
     /// Answers the opening request and serves its stream until that ends; the device is as it was
     /// before when this is done. Dropping it half-way leaves the device as safe as can be.
-    pub serve: fn(Grant, BusStream) -> Pin<Box<dyn Future<Output = End>>>,
+    pub serve: fn(Grant, BusStream) -> Serving,
     /// Performs one of `calls`; may wait.
-    pub call: fn(&Present, Opcode, &[u8]) -> Result<Vec<u8>, Refused>,
+    pub call: fn(&Present, Opcode, &[u8]) -> Answer,
 }
 
 /// A device of this machine, as a look at its hardware finds it.
