@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::device::{self, Camera, Microphone, Mouse};
-use crate::{ramp, say, turns};
+use crate::{echo, ramp, say, turns};
 
 /// The result of the tool that the command line names; `None` when it names tests.
 pub(crate) fn asked_for() -> Option<ExitCode> {
@@ -31,6 +31,7 @@ fn run(words: &[&str]) -> io::Result<()> {
         ["camera"] => device::plug_in(&mut Camera),
         ["microphone"] => device::plug_in(&mut Microphone),
         ["mouse"] => device::plug_in(&mut Mouse::default()),
+        ["echo", name] => echo::serve(name),
         ["write-ramp", file, lead, frames, tail] => ramp::write(
             Path::new(file),
             number(lead)?,
