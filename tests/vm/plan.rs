@@ -1,5 +1,8 @@
 //! Which guests are booted, with which devices, and which cases run in each.
 
+#[path = "plan/cuse.rs"]
+mod cuse;
+
 /// A guest, or a pair of guests, and the cases that share its boot.
 #[derive(Default)]
 pub(crate) struct Boot {
@@ -121,6 +124,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         audio(),
         many(),
         cycles(),
+        cuse::boot(),
     ]
 }
 
