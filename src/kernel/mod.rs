@@ -2,10 +2,12 @@
 //! unsafe code.
 
 pub mod clock;
+pub mod evdev;
 pub mod privileges;
 pub mod random;
 pub mod sockopt;
 pub mod uevent;
+pub mod uinput;
 pub mod usbfs;
 pub mod usbip_pdu;
 pub mod vhci;
