@@ -7,6 +7,7 @@ pub(in crate::kernel) mod abi;
 mod bits;
 pub mod codes;
 pub(crate) mod effect;
+mod watch;
 
 use core::ffi::{c_int, c_ulong, c_void};
 use core::mem::size_of;
@@ -15,11 +16,15 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::time::{ClockId, clock_gettime};
 
 pub use bits::Codes;
 pub use effect::{By, Condition, Effect, Envelope, Kind, Wave};
+pub use watch::Watch;
 
 use abi::{RawAbs, RawEvent, RawId, Request};
 use codes::{
@@ -162,6 +167,13 @@ pub struct Snapshot {
     pub contacts: Vec<(u16, Vec<i32>)>,
 }
 
+/// Now, by the clock of the events: microseconds of `CLOCK_MONOTONIC`.
+pub fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
+    // The clock exists on every Linux.
+    now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX))
+}
+
 /// An open input device.
 #[derive(Debug)]
 pub struct Evdev {
@@ -183,6 +195,14 @@ impl Evdev {
         let clock: c_int = libc::CLOCK_MONOTONIC;
         device.ioctl(abi::EVIOCSCLOCKID, (&raw const clock).cast_mut().cast())?;
         Ok(device)
+    }
+
+    /// Waits for its events from now on. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// The runtime takes no descriptor.
+    pub fn watch(self: Arc<Self>) -> io::Result<Watch<Arc<Self>>> {
+        Watch::new(self)
     }
 
     /// What it can do.
@@ -273,8 +293,7 @@ impl Evdev {
     /// `EBUSY` when another program has taken it, `ENODEV` when it was unplugged.
     pub fn grab(&self, on: bool) -> Result<(), Errno> {
         // SAFETY: the request takes a number, not an address.
-        let result =
-            unsafe { libc::ioctl(self.file.as_raw_fd(), abi::EVIOCGRAB, c_int::from(on)) };
+        let result = unsafe { libc::ioctl(self.file.as_raw_fd(), abi::EVIOCGRAB, c_int::from(on)) };
         Errno::result(result).map(drop)
     }
 
@@ -313,8 +332,7 @@ impl Evdev {
     /// `EINVAL` or `EACCES` for an id that is not ours, `ENODEV`.
     pub fn erase(&self, id: i16) -> Result<(), Errno> {
         // SAFETY: the request takes a number, not an address.
-        let result =
-            unsafe { libc::ioctl(self.file.as_raw_fd(), abi::EVIOCRMFF, c_int::from(id)) };
+        let result = unsafe { libc::ioctl(self.file.as_raw_fd(), abi::EVIOCRMFF, c_int::from(id)) };
         Errno::result(result).map(drop)
     }
 

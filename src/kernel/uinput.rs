@@ -17,7 +17,7 @@ use super::evdev::codes::{
     EV_ABS, EV_FF, EV_KEY, EV_LED, EV_MSC, EV_REL, EV_REP, EV_SND, EV_SW, EV_UINPUT, UI_FF_ERASE,
     UI_FF_UPLOAD,
 };
-use super::evdev::{Codes, Description, Effect, Event, read_events, write_events};
+use super::evdev::{Codes, Description, Effect, Event, Watch, read_events, write_events};
 
 /// `UINPUT_MAX_NAME_SIZE`, the closing NUL included.
 const NAME: usize = 80;
@@ -154,6 +154,14 @@ impl Uinput {
         }
         device.number(UI_DEV_CREATE, 0)?;
         Ok(device)
+    }
+
+    /// Waits for what is wanted of it from now on. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// The runtime takes no descriptor.
+    pub fn watch(self) -> io::Result<Watch<Self>> {
+        Watch::new(self)
     }
 
     /// The kernel's name of its event node, `event7`.

@@ -52,7 +52,10 @@ impl Codes {
             let word = words.get(usize::from(code / WORD))?;
             Some(word >> (code % WORD) & 1 == 1)
         };
-        (0..).take_while(|code| bit(*code).is_some()).filter(|code| bit(*code) == Some(true)).collect()
+        (0..)
+            .take_while(|code| bit(*code).is_some())
+            .filter(|code| bit(*code) == Some(true))
+            .collect()
     }
 
     /// As one bit for each code, code 8n+b in bit b of byte n, without zero bytes at the end.
