@@ -3,10 +3,12 @@
 
 pub mod clock;
 pub mod cuse;
+pub mod evdev;
 pub mod privileges;
 pub mod random;
 pub mod sockopt;
 pub mod uevent;
+pub mod uinput;
 pub mod usbfs;
 pub mod usbip_pdu;
 pub mod vhci;
