@@ -30,7 +30,7 @@ use crate::wire::status::Status;
 pub const MAX_AGE_SECS: u32 = 10;
 
 /// The buses whose devices can be offered, besides USB.
-pub const OWNED: &[&Owned] = &[];
+pub const OWNED: &[&Owned] = &[&gpio::server::OWNED];
 
 /// How devices are made local, besides those of USB.
 pub const PRESENTERS: &[&Presenter] = &[];

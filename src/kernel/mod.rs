@@ -2,6 +2,7 @@
 //! unsafe code.
 
 pub mod clock;
+pub mod gpio_cdev;
 pub mod privileges;
 pub mod random;
 pub mod sockopt;
