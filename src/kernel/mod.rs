@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod cuse;
 pub mod evdev;
+pub mod gpio_cdev;
 pub mod privileges;
 pub mod random;
 pub mod sockopt;
