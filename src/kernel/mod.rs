@@ -2,9 +2,13 @@
 //! unsafe code.
 
 pub mod clock;
+mod gpio_mark;
+pub mod gpio_sim;
+pub mod gpio_watch;
 pub mod privileges;
 pub mod random;
 pub mod sockopt;
+pub mod tracefs;
 pub mod uevent;
 pub mod usbfs;
 pub mod usbip_pdu;
