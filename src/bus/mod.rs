@@ -37,6 +37,7 @@ pub const OWNED: &[&Owned] = &[
 
 /// How devices are made local, besides those of USB.
 pub const PRESENTERS: &[&Presenter] = &[
+    &gpio::client::PRESENTER,
     &hid::client::PRESENTER,
 ];
 

@@ -2,12 +2,16 @@
 //! unsafe code.
 
 pub mod clock;
+mod gpio_mark;
 pub mod cuse;
 pub mod evdev;
 pub mod gpio_cdev;
+pub mod gpio_sim;
+pub mod gpio_watch;
 pub mod privileges;
 pub mod random;
 pub mod sockopt;
+pub mod tracefs;
 pub mod uevent;
 pub mod uinput;
 pub mod usbfs;
