@@ -1,6 +1,7 @@
 //! Safe calls over raw kernel interfaces, without policy and without protocol. The only folder with
 //! unsafe code.
 
+pub mod can;
 pub mod clock;
 mod gpio_mark;
 pub mod cuse;
