@@ -16,8 +16,8 @@ pub mod serial;
 pub mod usb;
 
 pub use local::{
-    AskError, AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, Pending, Presenter,
-    Wish,
+    AskError, AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, OperateError,
+    Operating, Parameters, Pending, Presenter, Wish,
 };
 pub use owned::{Answer, End, Grant, Hazard, Listing, Owned, Present, Serving, Wanted};
 pub use refused::Refused;

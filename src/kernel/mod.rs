@@ -2,6 +2,7 @@
 //! unsafe code.
 
 pub mod clock;
+pub mod cuse;
 pub mod privileges;
 pub mod random;
 pub mod sockopt;

@@ -2,3 +2,4 @@
 //! uses it.
 
 pub mod client;
+pub mod op;
