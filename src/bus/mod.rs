@@ -16,8 +16,8 @@ pub mod serial;
 pub mod usb;
 
 pub use local::{
-    AskError, AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, Pending, Presenter,
-    Wish,
+    AskError, AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, Operate,
+    OperateError, Operating, Parameters, Pending, Presenter, Wish,
 };
 pub use owned::{Answer, End, Grant, Hazard, Listing, Owned, Present, Serving, Wanted};
 pub use refused::Refused;
@@ -30,10 +30,16 @@ use crate::wire::status::Status;
 pub const MAX_AGE_SECS: u32 = 10;
 
 /// The buses whose devices can be offered, besides USB.
-pub const OWNED: &[&Owned] = &[];
+pub const OWNED: &[&Owned] = &[
+    &gpio::server::OWNED,
+    &hid::server::OWNED,
+];
 
 /// How devices are made local, besides those of USB.
-pub const PRESENTERS: &[&Presenter] = &[&gpio::client::PRESENTER];
+pub const PRESENTERS: &[&Presenter] = &[
+    &gpio::client::PRESENTER,
+    &hid::client::PRESENTER,
+];
 
 /// What a bus half may do on its stream; implemented by the daemon's peer.
 ///

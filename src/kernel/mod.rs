@@ -1,8 +1,12 @@
 //! Safe calls over raw kernel interfaces, without policy and without protocol. The only folder with
 //! unsafe code.
 
+pub mod can;
 pub mod clock;
 mod gpio_mark;
+pub mod cuse;
+pub mod evdev;
+pub mod gpio_cdev;
 pub mod gpio_sim;
 pub mod gpio_watch;
 pub mod privileges;
@@ -10,6 +14,7 @@ pub mod random;
 pub mod sockopt;
 pub mod tracefs;
 pub mod uevent;
+pub mod uinput;
 pub mod usbfs;
 pub mod usbip_pdu;
 pub mod vhci;

@@ -2,4 +2,8 @@
 //! the side that uses it.
 
 pub mod client;
+pub mod enumerate;
+pub mod fake;
+pub mod hardware;
 pub mod op;
+pub mod server;
