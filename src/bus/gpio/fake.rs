@@ -61,6 +61,11 @@ impl FakeChip {
         self.state().occupy(line, consumer);
     }
 
+    /// Events of the request that has the line which were not taken yet.
+    pub fn unread(&self, line: u32) -> usize {
+        self.state().unread(line)
+    }
+
     /// The kernel drops the next so many events of whatever request.
     pub fn lose(&self, events: u32) {
         self.state().lose = events;

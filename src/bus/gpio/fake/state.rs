@@ -84,6 +84,12 @@ impl State {
         Some((request.setup.clone(), 1 << index))
     }
 
+    pub(super) fn unread(&mut self, line: u32) -> usize {
+        let number = self.line(line).and_then(|line| line.request);
+        let request = number.and_then(|number| self.requests.get(&number));
+        request.map_or(0, |request| request.events.len())
+    }
+
     pub(super) fn occupy(&mut self, line: u32, consumer: &str) {
         if let Some(line) = self.line(line) {
             line.consumer = Some(consumer.to_owned());
