@@ -5,6 +5,7 @@ pub mod clock;
 pub mod privileges;
 pub mod random;
 pub mod sockopt;
+pub mod termios;
 pub mod uevent;
 pub mod usbfs;
 pub mod usbip_pdu;
