@@ -93,8 +93,10 @@ impl Port {
         }
         let driver = device
             .ancestors()
-            .take(3)
-            .find_map(|at| fs::read_link(at.join("driver")).ok())
+            .take(4)
+            .filter_map(|at| fs::read_link(at.join("driver")).ok())
+            // The kernel puts two devices of its own between a UART and its port.
+            .find(|link| !link.iter().any(|part| part == "serial-base"))
             .and_then(|link| Some(link.file_name()?.to_str()?.to_owned()));
         let usb = device
             .ancestors()

@@ -2,6 +2,7 @@
 //! uses it.
 
 pub mod enumerate;
+pub mod fake;
 pub mod hardware;
 pub mod op;
 pub mod server;

@@ -83,6 +83,20 @@ fn only_terminals_with_a_port_behind_them_are_there() {
 }
 
 #[test]
+fn the_driver_of_a_port_is_the_one_of_the_hardware() {
+    let machine = Machine::new();
+    let base = "/sys/bus/serial-base/drivers";
+    machine.port("ttyS4", "pci0/0000:00:05.0/5:0/5:0.1", "serial");
+    let pci = "sys/devices/pci0/0000:00:05.0";
+    fs::remove_file(machine.root.path().join(format!("{pci}/5:0/5:0.1/driver"))).expect("removed");
+    machine.link(&format!("{pci}/5:0/5:0.1/driver"), format!("{base}/port"));
+    machine.link(&format!("{pci}/5:0/driver"), format!("{base}/ctrl"));
+    machine.link(&format!("{pci}/driver"), "/sys/bus/pci/drivers/8250_pci");
+    let driver = Value::Str("8250_pci".to_owned());
+    assert_eq!(machine.only().props["driver"], driver);
+}
+
+#[test]
 fn a_machine_without_ports_has_an_empty_list() {
     assert_eq!(Machine::new().look(), []);
 }
