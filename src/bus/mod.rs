@@ -30,10 +30,10 @@ use crate::wire::status::Status;
 pub const MAX_AGE_SECS: u32 = 10;
 
 /// The buses whose devices can be offered, besides USB.
-pub const OWNED: &[&Owned] = &[];
+pub const OWNED: &[&Owned] = &[&can::server::OWNED];
 
 /// How devices are made local, besides those of USB.
-pub const PRESENTERS: &[&Presenter] = &[];
+pub const PRESENTERS: &[&Presenter] = &[&can::client::PRESENTER];
 
 /// What a bus half may do on its stream; implemented by the daemon's peer.
 ///
