@@ -27,6 +27,8 @@ struct State {
     next: u32,
     next_wire: u32,
     clock: u64,
+    /// No virtual interface is made, for that reason.
+    unmade: Option<Errno>,
 }
 
 struct FakeLink {
@@ -142,6 +144,11 @@ impl FakeHost {
         if let Some(link) = self.state().named(name) {
             link.refuses = Some(errno);
         }
+    }
+
+    /// No virtual interface can be made.
+    pub fn refuse_making(&self, errno: Errno) {
+        self.state().unmade = Some(errno);
     }
 
     /// Everything that was set of a controller, in order.
@@ -277,9 +284,10 @@ impl State {
         for socket in &mut self.sockets {
             let own = Some(socket.key) == sender;
             let passes = |[id, mask]: &Filter| frame.id() & mask == id & mask;
-            let wanted = match frame.is_error() {
-                true => socket.options.errors,
-                false => socket.filters.iter().any(passes),
+            let wanted = if frame.is_error() {
+                socket.options.errors
+            } else {
+                socket.filters.iter().any(passes)
             };
             if socket.index != index || !wanted || (own && !socket.options.own) {
                 continue;
@@ -346,6 +354,9 @@ impl CanHost for FakeHost {
 
     fn create(&self, name: &str, kind: &Kind, mtu: u32) -> io::Result<()> {
         let mut state = self.state();
+        if let Some(errno) = state.unmade {
+            return Err(errno.into());
+        }
         if state.named(name).is_some() {
             return Err(Errno::EEXIST.into());
         }
@@ -375,7 +386,9 @@ impl CanHost for FakeHost {
             .filter(both)
             .map(|l| l.link.index)
             .collect();
-        both.into_iter().for_each(|index| state.remove(index));
+        for index in both {
+            state.remove(index);
+        }
         Ok(())
     }
 

@@ -133,7 +133,9 @@ pub fn encode_pulled(frames: &[FrameEvent]) -> Vec<u8> {
     let mut writer = Writer::new(&mut out);
     writer.array(1);
     writer.array(u32::try_from(frames.len()).unwrap_or(MAX_PULL));
-    frames.iter().for_each(|frame| frame.write(&mut writer));
+    for frame in frames {
+        frame.write(&mut writer);
+    }
     out
 }
 

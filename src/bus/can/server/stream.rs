@@ -164,7 +164,7 @@ impl Stream {
         }
         while let Some(sending) = self.sending.expired(now) {
             let text = "the bus did not take the frame in time";
-            self.give_up(sending, Refused::new(Status::Timeout, sub::TIMEOUT, text));
+            self.give_up(&sending, Refused::new(Status::Timeout, sub::TIMEOUT, text));
         }
         if self.pulled {
             self.answer_pulls(now);
@@ -281,14 +281,14 @@ impl Stream {
             }
             Err(errno) => {
                 if let Some(sending) = self.sending.pop() {
-                    self.give_up(sending, Refused::io("the frame was not sent", errno));
+                    self.give_up(&sending, Refused::io("the frame was not sent", errno));
                 }
                 is_gone(errno).then_some(errno)
             }
         }
     }
 
-    fn give_up(&mut self, sending: Sending, refused: Refused) {
+    fn give_up(&mut self, sending: &Sending, refused: Refused) {
         self.outlet.consume(sending.bytes);
         self.counts.unsent += 1;
         if let Some(corr) = sending.corr {
@@ -317,7 +317,7 @@ impl Stream {
                 if let Some(oldest) = self.sending.push(Instant::now(), sending) {
                     let text = "too many frames wait for the bus";
                     self.give_up(
-                        oldest,
+                        &oldest,
                         Refused::new(Status::ServiceUnavailable, sub::BUSY, text),
                     );
                 }
@@ -448,7 +448,7 @@ impl Stream {
             self.pulls.remove(position);
             self.answer(corr, Err(Refused::cancelled()));
         } else if let Some(sending) = self.sending.take(|sending| sending.corr == Some(corr)) {
-            self.give_up(sending, Refused::cancelled());
+            self.give_up(&sending, Refused::cancelled());
         }
     }
 
