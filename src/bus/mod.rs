@@ -31,6 +31,7 @@ pub const MAX_AGE_SECS: u32 = 10;
 
 /// The buses whose devices can be offered, besides USB.
 pub const OWNED: &[&Owned] = &[
+    &can::server::OWNED,
     &gpio::server::OWNED,
     &hid::server::OWNED,
     &serial::server::OWNED,
@@ -38,6 +39,7 @@ pub const OWNED: &[&Owned] = &[
 
 /// How devices are made local, besides those of USB.
 pub const PRESENTERS: &[&Presenter] = &[
+    &can::client::PRESENTER,
     &gpio::client::PRESENTER,
     &hid::client::PRESENTER,
 ];
