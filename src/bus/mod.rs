@@ -33,7 +33,7 @@ pub const MAX_AGE_SECS: u32 = 10;
 pub const OWNED: &[&Owned] = &[];
 
 /// How devices are made local, besides those of USB.
-pub const PRESENTERS: &[&Presenter] = &[];
+pub const PRESENTERS: &[&Presenter] = &[&serial::client::PRESENTER];
 
 /// What a bus half may do on its stream; implemented by the daemon's peer.
 ///
