@@ -42,6 +42,7 @@ pub const PRESENTERS: &[&Presenter] = &[
     &can::client::PRESENTER,
     &gpio::client::PRESENTER,
     &hid::client::PRESENTER,
+    &serial::client::PRESENTER,
 ];
 
 /// What a bus half may do on its stream; implemented by the daemon's peer.
