@@ -389,6 +389,10 @@ fn audio() -> Boot {
             ),
             pass("usb_audio::a_recording_has_no_gap", "recorded"),
             pass("usb_video::a_film_has_no_gap", "filmed"),
+            pass(
+                "usb_video::a_film_at_high_speed_has_no_gap",
+                "filmed_at_high_speed",
+            ),
         ],
         ..Boot::default()
     }

@@ -28,7 +28,8 @@ pub(crate) fn asked_for() -> Option<ExitCode> {
 
 fn run(words: &[&str]) -> io::Result<()> {
     match words {
-        ["camera"] => device::plug_in(&mut Camera),
+        ["camera"] => device::plug_in(&mut { Camera::FULL_SPEED }),
+        ["high-speed-camera"] => device::plug_in(&mut { Camera::HIGH_SPEED }),
         ["microphone"] => device::plug_in(&mut Microphone),
         ["mouse"] => device::plug_in(&mut Mouse::default()),
         ["echo", name] => echo::serve(name),
