@@ -52,11 +52,14 @@ pub struct Presenter {
     /// Makes a device local.
     pub attach: fn(Rc<dyn Opener>, Wish) -> Attaching,
     /// Performs an operation on a device that is not local; `None` where it has to be.
-    pub operate: Option<fn(Rc<dyn Opener>, Wish, String, Parameters) -> Operating<'static>>,
+    pub operate: Option<Operate>,
 }
 
 /// A device on its way to being local.
 pub type Attaching = Pin<Box<dyn Future<Output = Result<Local, AttachError>>>>;
+
+/// Performs an operation on the device of the wish.
+pub type Operate = fn(Rc<dyn Opener>, Wish, String, Parameters) -> Operating<'static>;
 
 /// What an operation of a subcommand is given, by the names that its bus chose.
 pub type Parameters = BTreeMap<String, String>;

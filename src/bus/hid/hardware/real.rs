@@ -1,0 +1,165 @@
+//! Real devices, through evdev, and those that we make, through uinput.
+
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use super::{InputDevice, InputHost, InputPort, Made, Maker, Making, Opening};
+use crate::kernel::evdev::{Description, Effect, Evdev, Event, Snapshot, Watch};
+use crate::kernel::uinput::{Uinput, Wish};
+
+/// The node of uinput.
+pub const UINPUT: &str = "/dev/uinput";
+/// The folder of the nodes of evdev.
+pub const NODES: &str = "/dev/input";
+
+/// The input devices of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EvdevHost;
+
+impl InputHost for EvdevHost {
+    fn open<'a>(&'a self, place: &str) -> Opening<'a> {
+        let node = Path::new(NODES).join(place);
+        Box::pin(async move {
+            // Opening may wake the hardware.
+            let device = spawn(move || Evdev::open(&node)).await??;
+            let device = EvdevDevice {
+                watch: Arc::new(device).watch()?,
+            };
+            let device: Box<dyn InputDevice> = Box::new(device);
+            Ok(device)
+        })
+    }
+}
+
+struct EvdevDevice {
+    watch: Watch<Arc<Evdev>>,
+}
+
+impl InputDevice for EvdevDevice {
+    fn poll_events(
+        &self,
+        context: &mut Context<'_>,
+        events: &mut Vec<Event>,
+    ) -> Poll<Result<(), Errno>> {
+        self.watch.poll(context, |device| device.read(events))
+    }
+
+    fn port(&self) -> Arc<dyn InputPort> {
+        Arc::new(EvdevPort {
+            device: self.watch.device().clone(),
+        })
+    }
+}
+
+struct EvdevPort {
+    device: Arc<Evdev>,
+}
+
+impl InputPort for EvdevPort {
+    fn description(&self) -> Result<Description, Errno> {
+        self.device.description()
+    }
+
+    fn snapshot(&self, of: &Description) -> Result<Snapshot, Errno> {
+        self.device.snapshot(of)
+    }
+
+    fn grab(&self, on: bool) -> Result<(), Errno> {
+        self.device.grab(on)
+    }
+
+    fn write(&self, events: &[Event]) -> Result<(), Errno> {
+        self.device.write(events)
+    }
+
+    fn upload(&self, effect: Effect) -> Result<i16, Errno> {
+        self.device.upload(effect)
+    }
+
+    fn erase(&self, id: i16) -> Result<(), Errno> {
+        self.device.erase(id)
+    }
+}
+
+/// Makes devices through uinput.
+#[derive(Clone, Debug)]
+pub struct UinputMaker {
+    node: PathBuf,
+}
+
+impl Default for UinputMaker {
+    fn default() -> Self {
+        Self {
+            node: UINPUT.into(),
+        }
+    }
+}
+
+impl Maker for UinputMaker {
+    fn make<'a>(&'a self, of: Description, phys: String) -> Making<'a> {
+        let node = self.node.clone();
+        Box::pin(async move {
+            let made = spawn(move || {
+                let device = Uinput::create(&node, &of, &phys)?;
+                let event = device.event_name()?;
+                io::Result::Ok((device, event))
+            });
+            let (device, event) = made.await??;
+            let made: Box<dyn Made> = Box::new(UinputDevice {
+                node: format!("{NODES}/{event}"),
+                watch: device.watch()?,
+            });
+            Ok(made)
+        })
+    }
+}
+
+struct UinputDevice {
+    node: String,
+    watch: Watch<Uinput>,
+}
+
+impl Made for UinputDevice {
+    fn node(&self) -> String {
+        self.node.clone()
+    }
+
+    fn poll_wishes(
+        &self,
+        context: &mut Context<'_>,
+        wishes: &mut Vec<Wish>,
+    ) -> Poll<Result<(), Errno>> {
+        self.watch.poll(context, |device| device.read(wishes))
+    }
+
+    fn write(&self, events: &[Event]) -> Result<(), Errno> {
+        self.watch.device().write(events)
+    }
+
+    fn uploaded(&self, request: u32, result: Result<(), Errno>) -> Result<(), Errno> {
+        self.watch.device().uploaded(request, result)
+    }
+
+    fn erased(&self, request: u32, result: Result<(), Errno>) -> Result<(), Errno> {
+        self.watch.device().erased(request, result)
+    }
+
+    fn remove(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(async move {
+            let device = self.watch.into_device();
+            // The kernel waits for those who still look at it.
+            let _ = spawn(move || drop(device)).await;
+        })
+    }
+}
+
+async fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)
+}
