@@ -184,6 +184,31 @@ fn what_waits_is_counted_and_seen_by_poll() {
     });
 }
 
+/// As `epoll(7)` does with `EPOLLET`: it asks when it is woken, and not before it waits again.
+#[test]
+fn who_watches_for_edges_is_woken_for_whatever_comes() {
+    run(async {
+        let mut bench = Bench::new().await;
+        let fh = bench.open_raw(1, 0).await;
+        assert_eq!(bench.kernel.poll(fh, 70).await & POLLIN, 0);
+        bench.owner.send(b"one");
+        settle().await;
+        assert_eq!(bench.kernel.woken.borrow().len(), 1);
+        assert_ne!(bench.kernel.poll(fh, 70).await & POLLIN, 0);
+        // All is read and more comes; then some is left and more comes.
+        for (read, rest) in [(99, 0), (2, 1)] {
+            let woken = bench.kernel.woken.borrow().len();
+            bench.kernel.read_now(fh, read).answer().await;
+            assert_eq!(bench.kernel.number(fh, FIONREAD).await, rest);
+            assert_eq!(bench.kernel.woken.borrow().len(), woken);
+            bench.owner.send(b"two");
+            settle().await;
+            assert_eq!(bench.kernel.woken.borrow().len(), woken + 1);
+            assert_ne!(bench.kernel.poll(fh, 70).await & POLLIN, 0);
+        }
+    });
+}
+
 #[test]
 fn input_is_thrown_away_here_and_on_its_way() {
     run(async {

@@ -27,18 +27,26 @@ impl Tty {
         self.answer(id, &Answer::Ready(said));
     }
 
+    /// What came is worth a wake even where something else waits to be read: who watches for edges
+    /// need not have read all of it.
+    pub(super) fn wake_for_input(&mut self) {
+        for wish in self.wishes.values_mut() {
+            wish.said &= !(IN | RDNORM);
+        }
+    }
+
     pub(super) fn wake_pollers(&mut self) {
-        let due: Vec<u64> = self
-            .wishes
-            .iter()
-            .filter(|(fh, wish)| self.ready(**fh) & !wish.said != 0)
-            .map(|(fh, _)| *fh)
-            .collect();
-        for fh in due {
-            if let Some(wish) = self.wishes.remove(&fh)
-                && let Err(error) = self.device.wake(wish.kh)
-            {
-                tracing::debug!(%error, "waking those who poll");
+        for (fh, mut wish) in std::mem::take(&mut self.wishes) {
+            let ready = self.ready(fh);
+            if ready & !wish.said != 0 {
+                if let Err(error) = self.device.wake(wish.kh) {
+                    tracing::debug!(%error, "waking those who poll");
+                }
+            } else {
+                // What does not hold any more will be news: who watches for edges does not ask
+                // again before he is woken.
+                wish.said = ready;
+                self.wishes.insert(fh, wish);
             }
         }
     }

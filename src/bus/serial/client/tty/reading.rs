@@ -140,6 +140,7 @@ impl Tty {
             }
         }
         if used > 0 {
+            self.wake_for_input();
             self.asks.outlet().consume(used);
         }
         if flush {
