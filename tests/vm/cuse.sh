@@ -60,6 +60,8 @@ case_signals() {
 case_ioctls() {
     served
     calls ioctls
+    expect_eq "what a 32-bit program gets" fedcba9876543210 "$(python3 "$CALLS" compat "$NODE")"
+    server_said '32 bits' || fail "the server does not know it for a 32-bit program"
 }
 
 case_ending() {

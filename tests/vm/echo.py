@@ -110,6 +110,35 @@ def gather(device):
     fails(errno.EFAULT, fcntl.ioctl, device, GATHER, bytearray(header))
 
 
+def compat(node):
+    """Becomes a 32-bit program that turns some bytes round on the device and prints them."""
+    base, start = 0x0804_8000, 84
+    path, data = node.encode() + b"\0", b"0123456789abcdef"
+    eax, ecx, edx, ebx = range(0xB8, 0xBC)
+    size = 84
+    path_at, data_at = base + start + size, base + start + size + len(path)
+    call = b"\xcd\x80"
+    keep = b"\x89\xc3"  # mov ebx, eax
+    code = b"".join(
+        step if isinstance(step, bytes) else struct.pack("<BI", *step)
+        for step in [
+            *[(eax, 5), (ebx, path_at), (ecx, os.O_RDWR), call, keep],  # open
+            *[(eax, 54), (ecx, REVERSE), (edx, data_at), call],  # ioctl
+            *[(eax, 4), (ebx, 1), (ecx, data_at), (edx, len(data)), call],  # write
+            *[(eax, 1), (ebx, 0), call],  # exit
+        ]
+    )
+    image = code.ljust(size, b"\x90") + path + data
+    length = start + len(image)
+    header = b"\x7fELF\1\1\1".ljust(16, b"\0") + struct.pack(
+        "<HHIIIIIHHHHHH", 2, 3, 1, base + start, 52, 0, 0, 52, 32, 1, 0, 0, 0
+    )
+    segment = struct.pack("<IIIIIIII", 1, 0, base, base, length, length, 7, 0x1000)
+    program = os.memfd_create("compat", 0)
+    os.write(program, header + segment + image)
+    os.execve(program, ["compat"], {})
+
+
 def orphan(node):
     """A call that waits when the device goes, and later ones."""
     device = os.open(node, os.O_RDWR)
@@ -159,6 +188,7 @@ def equal(found, wanted):
 
 CALLS = {
     "bytes": read_bytes,
+    "compat": compat,
     "ioctls": ioctls,
     "orphan": orphan,
     "poller": poller,

@@ -135,6 +135,9 @@ impl Echo {
     }
 
     fn ioctl(&mut self, call: &Ioctl) -> Result<(i32, Vec<u8>), Pause> {
+        if call.compat {
+            say("an ioctl of a program of 32 bits");
+        }
         match call.cmd {
             STATUS => {
                 call.argument(0, STATUS_BYTES)?;

@@ -111,25 +111,6 @@ impl Discipline {
         }
     }
 
-    /// The line was in the break condition.
-    pub fn receive_break(&mut self, termios: &Termios) -> Taken {
-        if termios.input(flag::IGNBRK) {
-            return Taken::Yes;
-        }
-        if termios.input(flag::BRKINT) {
-            return Taken::Flush;
-        }
-        if !self.make_room(termios) {
-            return Taken::Full;
-        }
-        if termios.input(flag::PARMRK) {
-            self.queue.push(0xFF);
-            self.queue.push(0);
-        }
-        self.queue.push(0);
-        Taken::Yes
-    }
-
     /// Bytes came from the line. How many were taken, and what the last of those led to;
     /// [`Taken::Full`] when there is no room for the next one.
     pub fn receive_all(&mut self, termios: &Termios, bytes: &[u8]) -> (usize, Taken) {

@@ -101,6 +101,9 @@ impl Tty {
     /// A program called.
     pub fn request(&mut self, now: Instant, request: Request) {
         let Request { id, uid, body, .. } = request;
+        if matches!(body, Body::Read { .. } | Body::Write { .. }) {
+            self.send_lines();
+        }
         match body {
             Body::Open { flags } => self.open(id, uid, flags),
             Body::Release { fh } => self.release(fh),
