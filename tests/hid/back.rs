@@ -1,7 +1,8 @@
 //! What the programs of the user tell the device.
 
 use myclerk::bus::hid::op::{Configure, Configured};
-use myclerk::bus::{Class, Outgoing};
+use myclerk::bus::Outgoing;
+use myclerk::wire::class::Class;
 use myclerk::kernel::evdev::codes::{EV_FF, EV_REP, EV_SND, FF_AUTOCENTER, FF_GAIN};
 use myclerk::kernel::evdev::{Effect, Event, Kind, Wave};
 use myclerk::kernel::uinput::Wish;
