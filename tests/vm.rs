@@ -9,6 +9,8 @@
 
 #[path = "vm/device/mod.rs"]
 mod device;
+#[path = "vm/echo.rs"]
+mod echo;
 #[path = "vm/guest.rs"]
 mod guest;
 #[path = "vm/plan.rs"]

@@ -51,10 +51,22 @@ pub struct Presenter {
     pub check: fn() -> Result<(), AttachError>,
     /// Makes a device local.
     pub attach: fn(Rc<dyn Opener>, Wish) -> Attaching,
+    /// Performs an operation on a device that is not local; `None` where it has to be.
+    pub operate: Option<Operate>,
 }
 
 /// A device on its way to being local.
 pub type Attaching = Pin<Box<dyn Future<Output = Result<Local, AttachError>>>>;
+
+/// Performs an operation on the device of the wish.
+pub type Operate = fn(Rc<dyn Opener>, Wish, String, Parameters) -> Operating<'static>;
+
+/// What an operation of a subcommand is given, by the names that its bus chose.
+pub type Parameters = BTreeMap<String, String>;
+
+/// An operation of a subcommand on its way; what comes of it is shown to the person.
+pub type Operating<'a> =
+    Pin<Box<dyn Future<Output = Result<serde_json::Value, OperateError>> + 'a>>;
 
 /// What a person wants to have, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,6 +113,9 @@ pub enum AttachError {
     /// What the owner answered cannot be.
     #[error("the owner answered without sense: {0}")]
     Answer(String),
+    /// The person asked for what cannot be: the value of an option, a name that is taken.
+    #[error("{0}")]
+    Wish(String),
     /// This machine did not take it.
     #[error("{what}")]
     Here {
@@ -112,6 +127,20 @@ pub enum AttachError {
         /// The command that mends it.
         mend: Option<String>,
     },
+}
+
+/// Why an operation of a subcommand was not performed.
+#[derive(Debug, thiserror::Error)]
+pub enum OperateError {
+    /// There is no such operation, or not with these parameters.
+    #[error("{0}")]
+    Usage(String),
+    /// The owner did not perform it.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// It could not be asked for, or the answer cannot be.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// A remote device that is local now. Its tasks run until it has ended.
@@ -129,6 +158,15 @@ pub trait Handle {
 
     /// Starts giving it back; [`Local::ended`] tells when that is done.
     fn detach(&self);
+
+    /// Performs an operation of a subcommand, such as `pulse` of `myclerk serial`.
+    fn operate(&self, operation: String, _parameters: Parameters) -> Operating<'_> {
+        Box::pin(async move {
+            Err(OperateError::Usage(format!(
+                "this device has no operation {operation:?}"
+            )))
+        })
+    }
 }
 
 /// Why a device is no longer local.

@@ -70,12 +70,17 @@ impl Refused {
     }
 
     /// The error map (profile 10.3).
-    pub fn payload(&self) -> Vec<u8> {
+    pub fn error(&self) -> ErrorMap {
         let mut map = ErrorMap::new(self.sub).with_msg(self.msg.as_str());
         if let Some(errno) = self.errno {
             map = map.with_detail(i64::from(errno as i32));
         }
+        map
+    }
+
+    /// The same as the payload of an answer.
+    pub fn payload(&self) -> Vec<u8> {
         // Only a `detail` with a key twice cannot be encoded, and this one is a number.
-        map.encode().unwrap_or_default()
+        self.error().encode().unwrap_or_default()
     }
 }

@@ -1,5 +1,6 @@
 //! `myclerk attach`
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use clap::Args;
@@ -16,12 +17,17 @@ Examples:
   myclerk attach hub/usb:0403:6001:A50285BI
   myclerk attach hub/usb:0403
   myclerk attach 'hub/FT232R USB UART'
-  myclerk attach hub/usb@1-1.4  # whatever is plugged in there";
+  myclerk attach hub/usb@1-1.4  # whatever is plugged in there
+  myclerk attach hub/serial:ttyUSB0 --name console
+  myclerk attach hub/can:can0 --name mycan --as vxcan
+  myclerk attach hub/hid:event3
+  myclerk attach hub/gpio:gpiochip0
+  myclerk attach hub/pwm:pwmchip0 -o KEY=VALUE";
 
 /// Make a device of another machine a device of this one
 ///
-/// The kernel here then sees it as plugged in: a stick becomes /dev/sdX, a serial adapter
-/// /dev/ttyUSB0. It stays until `myclerk detach` or the end of the client daemon. Ctrl-C while it is
+/// The kernel here then sees it as plugged in: a stick becomes /dev/sdX, a serial port a tty, a CAN
+/// bus a network interface, a keyboard an input device. What it became is printed. It stays until `myclerk detach` or the end of the client daemon. Ctrl-C while it is
 /// being attached gives it back.
 ///
 /// A device that is attached by its port is followed: when it is unplugged, whatever is plugged in
@@ -33,6 +39,25 @@ pub(super) struct Attach {
     /// The machine and its device, as `myclerk list` shows them
     #[arg(value_name = "NODE/DEVICE", value_parser = parse)]
     target: (String, String),
+
+    /// What to call it here, for buses that let one choose
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+
+    /// As what it is to appear here, where there are several ways; a wrong one names them
+    #[arg(long = "as", value_name = "WAY")]
+    way: Option<String>,
+
+    /// What its bus lets one choose besides; a wrong one names them. May be repeated
+    #[arg(short = 'o', long = "option", value_name = "KEY=VALUE", value_parser = option)]
+    options: Vec<(String, String)>,
+}
+
+fn option(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        Some(_) | None => Err("expected KEY=VALUE".to_owned()),
+    }
 }
 
 fn parse(text: &str) -> Result<(String, String), String> {
@@ -47,7 +72,18 @@ fn parse(text: &str) -> Result<(String, String), String> {
 impl Attach {
     pub(super) fn run(self, context: &Context) -> Result<(), CliError> {
         let (node, device) = self.target;
-        let reply = ask(context, Side::Client, &Request::Attach { node, device })?;
+        let mut options: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (key, value) in self.options {
+            options.entry(key).or_default().push(value);
+        }
+        let request = Request::Attach {
+            node,
+            device,
+            name: self.name,
+            way: self.way,
+            options,
+        };
+        let reply = ask(context, Side::Client, &request)?;
         let Reply::Attached(attached) = reply else {
             return Err(CliError::odd_reply());
         };
@@ -69,8 +105,11 @@ pub(super) fn path(device: &AttachedDevice) -> String {
 }
 
 fn text(device: &AttachedDevice) -> String {
-    let mut text = format!("{} is attached to port {}", path(device), device.port);
+    let mut text = format!("{} is attached", path(device));
     // Writing to a String does not fail.
+    if let Some(port) = device.port {
+        let _ = write!(text, " to port {port}");
+    }
     if !device.name.is_empty() {
         let _ = write!(text, " ({})", clean(&device.name));
     }

@@ -14,6 +14,7 @@ const EXAMPLES: &str = "\
 Examples:
   myclerk detach hub/usb:0403:6001:A50285BI
   myclerk detach usb:0403
+  myclerk detach mc-can0  # by what `myclerk attach` has printed
   myclerk detach 3  # by port, as `myclerk status` shows it
   myclerk detach --all";
 
@@ -22,7 +23,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 #[command(group = ArgGroup::new("what").required(true))]
 pub(super) struct Detach {
-    /// The device, or the number of its port
+    /// The device, what it is here, or the number of its port
     #[arg(value_name = "NODE/DEVICE|PORT", group = "what")]
     target: Option<String>,
 
@@ -36,11 +37,12 @@ pub(super) fn target(text: &str) -> DetachTarget {
         return DetachTarget::Port(port);
     }
     match text.split_once('/') {
-        Some((node, device)) => DetachTarget::Device {
+        // A file such as /dev/ttyMC0.
+        Some((node, device)) if !node.is_empty() => DetachTarget::Device {
             node: Some(node.to_owned()),
             device: device.to_owned(),
         },
-        None => DetachTarget::Device {
+        Some(_) | None => DetachTarget::Device {
             node: None,
             device: text.to_owned(),
         },
@@ -77,6 +79,7 @@ mod tests {
         };
         assert_eq!(target("12"), DetachTarget::Port(12));
         assert_eq!(target("usb:12"), device(None, "usb:12"));
+        assert_eq!(target("/dev/ttyMC0"), device(None, "/dev/ttyMC0"));
         assert_eq!(target("hub/usb:12"), device(Some("hub"), "usb:12"));
     }
 }

@@ -9,7 +9,7 @@ use super::Context;
 use super::ask::{ask, ask_if_running};
 use super::errors::{CliError, Exit};
 use super::output::{self, Table, clean, label};
-use crate::daemon::control::message::{LocalDevice, RemoteNode};
+use crate::daemon::control::message::{DeviceState, LocalDevice, RemoteNode};
 use crate::daemon::control::{Reply, Request, Side};
 use crate::device::acl::Mode;
 
@@ -107,14 +107,17 @@ impl Output {
 fn local_text(devices: &[LocalDevice], indent: usize) -> String {
     let mut table = Table::new(&["DEVICE", "NAME", "PORT", "OFFERED", "USED BY", "NOTE"]);
     for device in devices {
-        let user = device
+        let users = device
             .user
             .as_ref()
-            .map_or("", |user| label(&user.name, &user.id));
+            .into_iter()
+            .chain(&device.others)
+            .map(|user| label(&user.name, &user.id));
+        let users = users.collect::<Vec<_>>().join(" ");
         let offered = if device.exported { "yes" } else { "no" };
         let hazard = device.hazard.as_deref().unwrap_or_default();
         let plugged = device.plugged.as_deref().unwrap_or_default();
-        table.row(&[&device.id, &device.name, plugged, offered, user, hazard]);
+        table.row(&[&device.id, &device.name, plugged, offered, &users, hazard]);
     }
     if table.is_empty() {
         return format!("{:indent$}nothing is plugged in\n", "");
@@ -123,7 +126,7 @@ fn local_text(devices: &[LocalDevice], indent: usize) -> String {
 }
 
 fn remote_text(nodes: &[RemoteNode], indent: usize) -> String {
-    let mut table = Table::new(&["DEVICE", "NAME", "MODE", "STATE", "PORT"]);
+    let mut table = Table::new(&["DEVICE", "NAME", "MODE", "STATE", "USED BY", "HERE"]);
     let mut notes = String::new();
     for node in nodes {
         let name = label(&node.node.name, &node.node.id);
@@ -134,9 +137,18 @@ fn remote_text(nodes: &[RemoteNode], indent: usize) -> String {
             } else {
                 device.mode.word()
             };
-            let port = device.port.map(|port| port.to_string()).unwrap_or_default();
+            // That this machine has it is its state already.
+            let user = device
+                .user
+                .as_ref()
+                .filter(|_| device.state != DeviceState::Attached)
+                .map_or("", |user| label(&user.name, &user.id));
+            let here = match device.port {
+                Some(port) => format!("port {port}"),
+                None => device.files.join(" "),
+            };
             let id = format!("{name}/{}", device.id);
-            table.row(&[&id, &device.name, mode, device.state.word(), &port]);
+            table.row(&[&id, &device.name, mode, device.state.word(), user, &here]);
         }
         // Writing to a String does not fail.
         let _ = match &node.problem {
@@ -175,7 +187,7 @@ fn remote_text(nodes: &[RemoteNode], indent: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::control::message::{DeviceState, Link, NodeName, RemoteDevice};
+    use crate::daemon::control::message::{Link, NodeName, RemoteDevice};
 
     fn node(name: &str) -> NodeName {
         NodeName {
@@ -200,6 +212,8 @@ mod tests {
             mode: Mode::ReadWrite,
             state,
             port,
+            files: Vec::new(),
+            user: None,
         }
     }
 
@@ -213,8 +227,8 @@ mod tests {
         ];
         assert_eq!(
             remote_text(&nodes, 0),
-            "DEVICE                         NAME        STATE     PORT\n\
-             hub/usb:46f4:0001:S1           QEMU stick  attached  3\n\
+            "DEVICE                         NAME        STATE     HERE\n\
+             hub/usb:46f4:0001:S1           QEMU stick  attached  port 3\n\
              0123456789ab/usb:46f4:0001:S1  QEMU stick  free\n\
              shed is not connected: connection refused\n\
              attic offers nothing to this machine (there: myclerk acl grant DEVICE NODE)\n"
@@ -230,6 +244,7 @@ mod tests {
             exported: true,
             hazard: None,
             user: Some(node("shed")),
+            others: Vec::new(),
         };
         let disk = LocalDevice {
             exported: false,

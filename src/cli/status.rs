@@ -134,10 +134,10 @@ fn client_text(status: &ClientStatus) -> String {
             let _ = write!(age, " (waiting for the link)");
         }
         attached.row(&[
-            &device.port.to_string(),
+            &device.port.map(|port| port.to_string()).unwrap_or_default(),
             &path(device),
             &device.name,
-            &device.speed,
+            device.speed.as_deref().unwrap_or_default(),
             &age,
             &device.files.join(" "),
         ]);
@@ -217,8 +217,9 @@ mod tests {
                 node: node("hub"),
                 device: "usb:1:2".to_owned(),
                 name: "Stick".to_owned(),
-                port: 0,
-                speed: "high".to_owned(),
+                class: "usb".to_owned(),
+                port: Some(0),
+                speed: Some("high".to_owned()),
                 live: false,
                 age: 3,
                 files: vec!["/dev/sdb".to_owned()],

@@ -2,17 +2,21 @@
 //! local ones.
 //!
 //! One [`Client`] is shared by everything on the daemon's thread: the connections ([`hub`]), the
-//! family's news ([`family`]), the attached devices ([`attach`], [`reset`]) and what the person at
-//! this machine asks ([`control`]).
+//! family's news ([`family`]), the attached devices ([`attached`]), those of USB ([`attach`],
+//! [`follow`], [`reset`]) and of the other buses ([`present`]), and what the person at this machine
+//! asks ([`control`]).
 
 mod attach;
+mod attached;
 mod control;
 mod family;
 mod files;
 mod follow;
 mod hub;
 mod ports;
+mod present;
 mod reset;
+mod target;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,7 +24,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use self::attach::Attached;
+use self::attached::Attached;
 use self::follow::Waiting;
 use self::hub::Hub;
 use super::capture::Capture;
@@ -31,6 +35,7 @@ use super::node::{self, Loaded};
 use super::state::StateDir;
 use super::system::raise_open_files;
 use super::{notify, signals};
+use crate::bus::{self, Presenter};
 use crate::kernel::clock;
 use crate::kernel::vhci::Vhci;
 use crate::session::LocalNode;
@@ -50,6 +55,8 @@ struct Client {
     psks: RefCell<PskStore>,
     hubs: RefCell<Vec<Rc<Hub>>>,
     vhci: Rc<Vhci>,
+    /// The buses besides USB.
+    presenters: &'static [&'static Presenter],
     attached: RefCell<Vec<Rc<Attached>>>,
     /// Attachments whose device may come back.
     waiting: RefCell<Vec<Rc<Waiting>>>,
@@ -62,14 +69,28 @@ struct Client {
 /// # Errors
 /// What kept it from starting or made it end.
 pub fn run(config: &ClientConfig) -> anyhow::Result<()> {
-    raise_open_files();
-    tokio_uring::start(serve(config))
+    run_with(config, bus::PRESENTERS)
 }
 
-async fn serve(config: &ClientConfig) -> anyhow::Result<()> {
+/// As [`run`], with other buses besides USB than this program has.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    config: &ClientConfig,
+    presenters: &'static [&'static Presenter],
+) -> anyhow::Result<()> {
+    raise_open_files();
+    tokio_uring::start(serve(config, presenters))
+}
+
+async fn serve(
+    config: &ClientConfig,
+    presenters: &'static [&'static Presenter],
+) -> anyhow::Result<()> {
     let mut stop = signals::Stop::listen().context("cannot listen for signals")?;
     let control = ControlListener::bind(&config.paths.run, Side::Client)?;
-    let client = Rc::new(Client::load(config)?);
+    let client = Rc::new(Client::load(config, presenters)?);
     for hub in client.hubs.borrow().iter() {
         tokio::task::spawn_local(hub::keep(Rc::clone(&client), Rc::clone(hub)));
     }
@@ -92,7 +113,10 @@ async fn serve(config: &ClientConfig) -> anyhow::Result<()> {
 }
 
 impl Client {
-    fn load(config: &ClientConfig) -> anyhow::Result<Self> {
+    fn load(
+        config: &ClientConfig,
+        presenters: &'static [&'static Presenter],
+    ) -> anyhow::Result<Self> {
         let state = StateDir::new(&config.paths.state);
         let Loaded {
             node,
@@ -121,6 +145,7 @@ impl Client {
             psks: RefCell::new(psks),
             hubs: RefCell::new(hubs),
             vhci: Rc::new(vhci),
+            presenters,
             attached: RefCell::default(),
             waiting: RefCell::default(),
             capture: Capture::open(config.capture.as_ref()).context("cannot write the capture")?,

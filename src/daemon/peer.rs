@@ -6,6 +6,7 @@
 //! await.
 
 mod drive;
+mod opener;
 mod stream;
 
 use std::cell::{Cell, RefCell};

@@ -1,17 +1,21 @@
 //! The server daemon: owns the hardware, decides who may have it.
 //!
 //! One [`Server`] is shared by everything on the daemon's thread. Its parts are one file each: who
-//! connects ([`sessions`]), what a peer asks ([`dispatch`]), what is plugged in ([`devices`]), the
-//! USB streams ([`usb`]), membership ([`family`]) and what the administrator asks ([`control`]).
+//! connects ([`sessions`]), what a peer asks ([`dispatch`]), what is plugged in ([`look`]) and who may
+//! see it ([`devices`]), what is lent ([`uses`]), the streams of USB ([`usb`]) and of the other buses
+//! ([`streams`]), membership ([`family`]) and what the administrator asks ([`control`]).
 
 mod control;
 mod devices;
 mod dispatch;
 mod family;
 mod invite;
+mod look;
 mod refusals;
 mod sessions;
+mod streams;
 mod usb;
+mod uses;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -31,11 +35,11 @@ use super::peer::Peer;
 use super::state::{StateDir, StateError};
 use super::system::{raise_open_files, wall_clock};
 use super::{notify, signals};
+use crate::bus::{self, Owned};
 use crate::device::acl::Acl;
 use crate::device::export::ExportPolicy;
-use crate::device::registry::{Found, Registry};
+use crate::device::registry::Registry;
 use crate::kernel::clock;
-use crate::link::StreamId;
 use crate::session::identity::NodeId;
 use crate::session::psk::PskStore;
 use crate::session::{LocalNode, TicketTable};
@@ -59,10 +63,12 @@ struct Server {
     acl: RefCell<Acl>,
     registry: RefCell<Registry>,
     sessions: RefCell<Vec<Entry>>,
-    uses: RefCell<Vec<Use>>,
+    uses: RefCell<Vec<uses::Use>>,
     /// A use has ended.
     freed: Notify,
-    scans: devices::Scans,
+    /// The buses besides USB.
+    owned: &'static [&'static Owned],
+    scans: look::Scans,
     guardian: Guardian,
     refusals: RefCell<refusals::Refusals<IpAddr>>,
     attaches: RefCell<refusals::Refusals<NodeId>>,
@@ -82,31 +88,32 @@ struct Entry {
     enrol_key: Option<u32>,
 }
 
-/// One device in use by a peer.
-struct Use {
-    device: Found,
-    peer: Peer,
-    stream: StreamId,
-}
-
 /// Runs the server daemon until it is told to stop.
 ///
 /// # Errors
 /// What kept it from starting or made it end.
 pub fn run(config: &ServeConfig) -> anyhow::Result<()> {
-    raise_open_files();
-    tokio_uring::start(serve(config))
+    run_with(config, bus::OWNED)
 }
 
-async fn serve(config: &ServeConfig) -> anyhow::Result<()> {
+/// As [`run`], with other buses besides USB than this program has.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(config: &ServeConfig, owned: &'static [&'static Owned]) -> anyhow::Result<()> {
+    raise_open_files();
+    tokio_uring::start(serve(config, owned))
+}
+
+async fn serve(config: &ServeConfig, owned: &'static [&'static Owned]) -> anyhow::Result<()> {
     let mut stop = signals::Stop::listen().context("cannot listen for signals")?;
     let control = ControlListener::bind(&config.paths.run, Side::Server)?;
     let listeners = bind(&config.listen)?;
-    let server = Rc::new(Server::load(config, &listeners)?);
+    let server = Rc::new(Server::load(config, owned, &listeners)?);
     for listener in listeners {
         tokio::task::spawn_local(sessions::accept(Rc::clone(&server), listener));
     }
-    tokio::task::spawn_local(devices::watch(Rc::clone(&server)));
+    tokio::task::spawn_local(look::watch(Rc::clone(&server)));
     server.mend().await;
     notify::ready();
     tracing::info!(
@@ -135,7 +142,11 @@ fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<Listener>> {
 }
 
 impl Server {
-    fn load(config: &ServeConfig, listeners: &[Listener]) -> anyhow::Result<Self> {
+    fn load(
+        config: &ServeConfig,
+        owned: &'static [&'static Owned],
+        listeners: &[Listener],
+    ) -> anyhow::Result<Self> {
         let state = StateDir::new(&config.paths.state);
         let Loaded {
             node,
@@ -158,7 +169,8 @@ impl Server {
             sessions: RefCell::default(),
             uses: RefCell::default(),
             freed: Notify::new(),
-            scans: devices::Scans::default(),
+            owned,
+            scans: look::Scans::default(),
             guardian: Guardian::start(),
             refusals: RefCell::default(),
             attaches: RefCell::default(),

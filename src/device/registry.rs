@@ -86,8 +86,8 @@ impl State {
 pub struct Device {
     /// What the last scan said.
     pub found: Found,
-    /// Who has it open.
-    pub user: Option<User>,
+    /// Who has it open, in the order in which they came.
+    pub users: Vec<User>,
 }
 
 /// A session that has a device open.
@@ -97,6 +97,17 @@ pub struct User {
     pub node: [u8; 16],
     /// This use and no other.
     pub ticket: Ticket,
+    /// Whether others may have it open too.
+    pub sharing: Sharing,
+}
+
+/// Whether a device can have several users at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// One.
+    Exclusive,
+    /// Several.
+    Shared,
 }
 
 /// Names one use of a device. A device that was unplugged and plugged in again may be used anew
@@ -109,7 +120,7 @@ pub struct Ticket(u64);
 pub enum Change {
     /// It was plugged in.
     Added(DeviceId),
-    /// It was unplugged; the node that was using it, if any.
+    /// It was unplugged; the node that was using it, if any, of several the first.
     Removed(DeviceId, Option<[u8; 16]>),
     /// Its name or hazard changed.
     Changed(DeviceId),
@@ -216,8 +227,8 @@ impl Registry {
         let id = found.id.clone();
         match self.devices.get_mut(&id) {
             None => {
-                self.devices
-                    .insert(id.clone(), Device { found, user: None });
+                let users = Vec::new();
+                self.devices.insert(id.clone(), Device { found, users });
                 Some(Change::Added(id))
             }
             Some(device) if device.found != found => {
@@ -231,10 +242,7 @@ impl Registry {
     /// Removes one device; `None` when it was not there.
     pub fn remove(&mut self, id: &DeviceId) -> Option<Change> {
         let device = self.devices.remove(id)?;
-        Some(Change::Removed(
-            id.clone(),
-            device.user.map(|user| user.node),
-        ))
+        Some(Change::Removed(id.clone(), device.user()))
     }
 
     /// Every present device, in the order of the ids, offered or not.
@@ -294,30 +302,48 @@ impl Registry {
     /// Marks the device as used by the node.
     ///
     /// # Errors
-    /// [`Refusal::Unknown`] when it is not present, [`Refusal::InUse`] when another session has it,
-    /// even one of the same node.
-    pub fn begin_use(&mut self, id: &DeviceId, node: [u8; 16]) -> Result<Ticket, Refusal> {
+    /// [`Refusal::Unknown`] when it is not present, [`Refusal::InUse`] when another session, even
+    /// one of the same node, has it and either of the two needs it alone.
+    pub fn begin_use(
+        &mut self,
+        id: &DeviceId,
+        node: [u8; 16],
+        sharing: Sharing,
+    ) -> Result<Ticket, Refusal> {
         let device = self.devices.get_mut(id).ok_or(Refusal::Unknown)?;
-        if device.user.is_some() {
+        if !device.has_room(sharing) {
             return Err(Refusal::InUse);
         }
         self.uses += 1;
         let ticket = Ticket(self.uses);
-        device.user = Some(User { node, ticket });
+        device.users.push(User {
+            node,
+            ticket,
+            sharing,
+        });
         Ok(ticket)
     }
 
     /// The session that had the device open has closed it; harmless when it is gone already.
     pub fn end_use(&mut self, id: &DeviceId, ticket: Ticket) {
-        if let Some(device) = self.devices.get_mut(id)
-            && device.user.is_some_and(|user| user.ticket == ticket)
-        {
-            device.user = None;
+        if let Some(device) = self.devices.get_mut(id) {
+            device.users.retain(|user| user.ticket != ticket);
         }
     }
 }
 
 impl Device {
+    /// Whether it can have one more such user.
+    fn has_room(&self, sharing: Sharing) -> bool {
+        let shares = |user: &User| user.sharing == Sharing::Shared;
+        self.users.is_empty() || (sharing == Sharing::Shared && self.users.iter().all(shares))
+    }
+
+    /// The node that has it open, of several the first.
+    pub fn user(&self) -> Option<[u8; 16]> {
+        self.users.first().map(|user| user.node)
+    }
+
     /// The hazard that keeps the device from being used under this policy.
     pub fn blocked(&self, policy: &ExportPolicy) -> Option<&Hazard> {
         let forced = policy.forces(self.found.names());
@@ -329,7 +355,7 @@ impl Device {
 
     /// The state to show in lists.
     pub fn state(&self, policy: &ExportPolicy) -> State {
-        if self.user.is_some() {
+        if !self.users.is_empty() {
             State::InUse
         } else if self.blocked(policy).is_some() {
             State::Unavailable

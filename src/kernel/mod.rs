@@ -1,11 +1,19 @@
 //! Safe calls over raw kernel interfaces, without policy and without protocol. The only folder with
 //! unsafe code.
 
+pub mod can;
 pub mod clock;
+pub mod cuse;
 pub mod evdev;
+pub mod gpio_cdev;
+mod gpio_mark;
+pub mod gpio_sim;
+pub mod gpio_watch;
 pub mod privileges;
 pub mod random;
 pub mod sockopt;
+pub mod termios;
+pub mod tracefs;
 pub mod uevent;
 pub mod uinput;
 pub mod usbfs;

@@ -18,17 +18,19 @@ const KERNEL_GROUP: u32 = 1;
 /// The longest message (`UEVENT_BUFFER_SIZE` and its header).
 const MESSAGE: usize = 4096;
 
-/// The USB devices and interfaces that appear, disappear, or change hands between drivers.
-pub struct UsbEvents {
+/// The devices of some subsystems that appear, disappear, or change hands between drivers.
+pub struct DeviceEvents {
     socket: AsyncFd<OwnedFd>,
+    subsystems: Vec<&'static str>,
 }
 
-impl UsbEvents {
-    /// Listens from now on. Must be called inside a runtime.
+impl DeviceEvents {
+    /// Listens from now on to the subsystems of these names (`usb`, `net`, `tty`). Must be called
+    /// inside a runtime.
     ///
     /// # Errors
     /// The kernel has no such messages, or no descriptor is free.
-    pub fn listen() -> io::Result<Self> {
+    pub fn listen(subsystems: Vec<&'static str>) -> io::Result<Self> {
         let socket = socket(
             AddressFamily::Netlink,
             SockType::Raw,
@@ -38,7 +40,7 @@ impl UsbEvents {
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, KERNEL_GROUP))?;
         // SAFETY: an OwnedFd is the same descriptor until it is dropped, and the AsyncFd keeps it.
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
-        Ok(Self { socket })
+        Ok(Self { socket, subsystems })
     }
 
     /// Waits until something changed since the last call; many changes at once are one. Dropping
@@ -57,14 +59,14 @@ impl UsbEvents {
         }
     }
 
-    /// Whether something changed since the last call of this or [`UsbEvents::changed`].
+    /// Whether something changed since the last call of this or [`DeviceEvents::changed`].
     ///
     /// # Errors
     /// The socket failed for good.
     pub fn has_changed(&self) -> io::Result<bool> {
         let mut changed = false;
         loop {
-            match receive(&self.socket) {
+            match receive(&self.socket, &self.subsystems) {
                 Ok(concerns) => changed |= concerns,
                 Err(Errno::EAGAIN) => return Ok(changed),
                 // Messages were lost, nobody knows which.
@@ -76,20 +78,22 @@ impl UsbEvents {
     }
 }
 
-/// Takes one message; whether it is the kernel's and about USB.
-fn receive(socket: &impl AsFd) -> Result<bool, Errno> {
+/// Takes one message; whether it is the kernel's and about one of the subsystems.
+fn receive(socket: &impl AsFd, subsystems: &[&str]) -> Result<bool, Errno> {
     let mut message = [0; MESSAGE];
     let (length, sender) = recvfrom::<NetlinkAddr>(socket.as_fd().as_raw_fd(), &mut message)?;
     // Programs can send to this group too, with their own port as the sender.
     let from_kernel = sender.is_some_and(|sender| sender.pid() == 0);
-    Ok(from_kernel && message.get(..length).is_some_and(is_about_usb))
+    let message = message.get(..length).unwrap_or_default();
+    Ok(from_kernel && is_about(subsystems, message))
 }
 
 /// `add@/devices/…`, then `KEY=value` lines, all ended by NUL.
-fn is_about_usb(message: &[u8]) -> bool {
+fn is_about(subsystems: &[&str], message: &[u8]) -> bool {
     message
         .split(|byte| *byte == 0)
-        .any(|line| line == b"SUBSYSTEM=usb")
+        .filter_map(|line| line.strip_prefix(b"SUBSYSTEM="))
+        .any(|named| subsystems.iter().any(|wanted| wanted.as_bytes() == named))
 }
 
 #[cfg(test)]
@@ -98,11 +102,14 @@ mod tests {
 
     #[test]
     fn a_message_is_known_by_its_subsystem_alone() {
-        let about = |text: &str| is_about_usb(text.replace('|', "\0").as_bytes());
+        let wanted = ["usb", "net"];
+        let about = |text: &str| is_about(&wanted, text.replace('|', "\0").as_bytes());
         assert!(about(
             "add@/devices/pci0/usb1/1-4|ACTION=add|SUBSYSTEM=usb|DEVTYPE=usb_device|"
         ));
         assert!(!about("add@/devices/usb|ACTION=add|SUBSYSTEM=usbmisc|"));
+        assert!(about("add@/devices/virtual/net/can0|SUBSYSTEM=net|"));
+        assert!(!about("add@/devices/virtual/tty/tty1|SUBSYSTEM=tty|"));
         assert!(!about("libudev|"));
         assert!(!about(""));
     }

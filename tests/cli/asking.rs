@@ -41,7 +41,7 @@ impl ControlHandler for Canned {
                 self.tell(format!("invite {roles:?} {addresses:?} {minutes} {admit}"));
                 self.invite(admit, asker).await
             }
-            Request::Attach { node, device } => {
+            Request::Attach { node, device, .. } => {
                 asker.step(format!("claiming {device} on {node}"));
                 if node == "slow" {
                     asker.gone().await;
@@ -119,8 +119,9 @@ fn stick(node: String) -> AttachedDevice {
         },
         device: "usb:1:2".to_owned(),
         name: "Stick".to_owned(),
-        port: 3,
-        speed: "high".to_owned(),
+        class: "usb".to_owned(),
+        port: Some(3),
+        speed: Some("high".to_owned()),
         live: true,
         age: 0,
         files: vec!["/dev/sdb".to_owned()],
@@ -136,6 +137,7 @@ fn local() -> LocalDevice {
         exported: true,
         hazard: None,
         user: None,
+        others: Vec::new(),
     }
 }
 
@@ -406,6 +408,8 @@ fn the_json_of_a_remote_list_keeps_its_names() {
             mode: Mode::ReadWrite,
             state: DeviceState::Free,
             port: None,
+            files: Vec::new(),
+            user: None,
         }],
     };
     let text = serde_json::to_string(&Reply::Remote(vec![node])).unwrap();

@@ -13,9 +13,10 @@ SPEAKER_ID=usb:46f4:0002:LABSPEAKER1
 PCM=(-t raw -f S16_LE -r 48000 -c 2)
 RATE=48000
 
-# A picture takes 32 ms and is a ramp of 2048 frames.
+# A picture comes every 32 ms and is a ramp of so many frames.
 PICTURE_MS=32
-PICTURE_FRAMES=2048
+FULL_SPEED_PICTURE=2048
+HIGH_SPEED_PICTURE=8160
 
 # vhci has no frame number; it says so at the level of errors whenever a driver asks for it.
 NO_FRAME_NUMBER='usb usb[0-9]+: Not yet implemented'
@@ -75,15 +76,15 @@ record() {
     has_no_gap "$CASE_DIR/recorded" $(($1 * RATE))
 }
 
-# film SECONDS USB-DIRECTORY: a picture with a missing packet is dropped by the driver, and the next
-# one does not go on where the last one ended.
+# film SECONDS FRAMES-IN-PICTURE USB-DIRECTORY: a picture with a missing packet is dropped by the
+# driver, and the next one does not go on where the last one ended.
 film() {
     local pictures=$(($1 * 1000 / PICTURE_MS))
-    must_come 30 "the video device of $2" node_below "$2" video4linux
-    v4l2-ctl -d "$(node_below "$2" video4linux)" --stream-mmap=8 --stream-count=$pictures \
+    must_come 30 "the video device of $3" node_below "$3" video4linux
+    v4l2-ctl -d "$(node_below "$3" video4linux)" --stream-mmap=8 --stream-count=$pictures \
         --stream-to="$CASE_DIR/filmed" >"$CASE_DIR/v4l2-ctl.log" 2>&1 ||
         fail "v4l2-ctl: $(tail -n 1 "$CASE_DIR/v4l2-ctl.log")"
-    has_no_gap "$CASE_DIR/filmed" $((pictures * PICTURE_FRAMES))
+    has_no_gap "$CASE_DIR/filmed" $((pictures * $2))
 }
 
 # A test of the other cases' means.
@@ -106,7 +107,10 @@ case_streams_without_the_bridge() {
     record 2 "$owned"
     stop microphone
     plug_in camera LABCAM1 uvcvideo
-    film 2 "$owned"
+    film 2 $FULL_SPEED_PICTURE "$owned"
+    stop camera
+    plug_in high-speed-camera LABCAM2 uvcvideo
+    film 2 $HIGH_SPEED_PICTURE "$owned"
 }
 
 LIMIT_played=240
@@ -133,7 +137,21 @@ LIMIT_filmed=300
 case_filmed() {
     local owned
     plug_in camera LABCAM1 uvcvideo
-    bridged LABCAM1 uvcvideo film "$(rounds 10 60)"
+    bridged LABCAM1 uvcvideo film "$(rounds 10 60)" $FULL_SPEED_PICTURE
+}
+
+film_at_high_speed() {
+    expect_eq "the twin's speed" 480 "$(<"${*: -1}/speed")"
+    probed
+    film "$@"
+}
+
+# A URB has 32 packets and takes 4 ms.
+LIMIT_filmed_at_high_speed=300
+case_filmed_at_high_speed() {
+    local owned
+    plug_in high-speed-camera LABCAM2 uvcvideo
+    bridged LABCAM2 uvcvideo film_at_high_speed "$(rounds 5 20)" $HIGH_SPEED_PICTURE
 }
 
 run_cases "$@"

@@ -1,5 +1,8 @@
 //! Which guests are booted, with which devices, and which cases run in each.
 
+#[path = "plan/cuse.rs"]
+mod cuse;
+
 /// A guest, or a pair of guests, and the cases that share its boot.
 #[derive(Default)]
 pub(crate) struct Boot {
@@ -121,6 +124,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         audio(),
         many(),
         cycles(),
+        cuse::boot(),
     ]
 }
 
@@ -385,6 +389,10 @@ fn audio() -> Boot {
             ),
             pass("usb_audio::a_recording_has_no_gap", "recorded"),
             pass("usb_video::a_film_has_no_gap", "filmed"),
+            pass(
+                "usb_video::a_film_at_high_speed_has_no_gap",
+                "filmed_at_high_speed",
+            ),
         ],
         ..Boot::default()
     }

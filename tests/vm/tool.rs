@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::device::{self, Camera, Microphone, Mouse};
-use crate::{ramp, say, turns};
+use crate::{echo, ramp, say, turns};
 
 /// The result of the tool that the command line names; `None` when it names tests.
 pub(crate) fn asked_for() -> Option<ExitCode> {
@@ -28,9 +28,11 @@ pub(crate) fn asked_for() -> Option<ExitCode> {
 
 fn run(words: &[&str]) -> io::Result<()> {
     match words {
-        ["camera"] => device::plug_in(&mut Camera),
+        ["camera"] => device::plug_in(&mut { Camera::FULL_SPEED }),
+        ["high-speed-camera"] => device::plug_in(&mut { Camera::HIGH_SPEED }),
         ["microphone"] => device::plug_in(&mut Microphone),
         ["mouse"] => device::plug_in(&mut Mouse::default()),
+        ["echo", name] => echo::serve(name),
         ["write-ramp", file, lead, frames, tail] => ramp::write(
             Path::new(file),
             number(lead)?,

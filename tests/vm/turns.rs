@@ -1,6 +1,7 @@
 //! A device taken and given back again and again, as `myclerk attach` and `myclerk detach` do it but
 //! without a process for each: under emulation its start takes longer than the rest.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -26,6 +27,9 @@ pub(crate) fn take(run_dir: &Path, device: &str, driver: &Path, count: u32) -> i
         Request::Attach {
             node: "hub".to_owned(),
             device: device.to_owned(),
+            name: None,
+            way: None,
+            options: BTreeMap::new(),
         },
         Request::Detach { target },
     );

@@ -4,13 +4,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Client;
-use super::attach::Attached;
+use super::attached::{Attached, Form};
 use super::follow::Waiting;
 use super::hub::Hub;
+use super::present::Wanted;
 use crate::daemon::admin::unresolved;
 use crate::daemon::control::message::{
-    AttachedDevice, ClientStatus, ControlError, DetachTarget, DeviceState, Link, RemoteDevice,
-    RemoteNode, Reply, Request,
+    AttachedDevice, ClientStatus, ControlError, DetachTarget, DeviceState, Link, NodeName,
+    RemoteDevice, RemoteNode, Reply, Request,
 };
 use crate::daemon::control::{ControlHandler, Conversation};
 use crate::daemon::peer::Peer;
@@ -19,6 +20,7 @@ use crate::device::name::{self, Candidate};
 use crate::device::op::Brief;
 use crate::device::registry::State;
 use crate::kernel::clock;
+use crate::wire::hex;
 
 /// How long a request waits for a session that is being set up.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -28,9 +30,31 @@ impl ControlHandler for Rc<Client> {
         match request {
             Request::Status => Ok(Reply::Client(self.status())),
             Request::List => Ok(Reply::Remote(self.list().await)),
-            Request::Attach { node, device } => {
+            Request::Attach {
+                node,
+                device,
+                name,
+                way,
+                options,
+            } => {
                 let hub = self.hub(&node)?;
-                Ok(Reply::Attached(self.attach(&hub, &device, asker).await?))
+                let wanted = Wanted {
+                    device,
+                    name,
+                    way,
+                    options,
+                };
+                Ok(Reply::Attached(self.attach(&hub, wanted, asker).await?))
+            }
+            Request::Operate {
+                node,
+                device,
+                operation,
+                parameters,
+            } => {
+                let hub = self.hub(&node)?;
+                let done = self.operate(&hub, &device, operation, parameters).await?;
+                Ok(Reply::Operated(done))
             }
             Request::Detach { target } => Ok(Reply::Detached(self.detach(&target).await?)),
             Request::Reset { target } => Ok(Reply::Reset(self.reset(&target).await?)),
@@ -96,11 +120,10 @@ impl Client {
     }
 
     fn remote_device(&self, node: &str, brief: Brief) -> RemoteDevice {
-        let port = self
-            .find_attached(node, &brief.dev)
-            .map(|attached| attached.port().0);
+        let attached = self.find_attached(node, &brief.dev);
+        let port = attached.as_ref().and_then(|attached| attached.port());
         let state = match State::from_u8(brief.state) {
-            State::InUse if port.is_some() => DeviceState::Attached,
+            State::InUse if attached.is_some() => DeviceState::Attached,
             State::Free => DeviceState::Free,
             State::InUse => DeviceState::InUse,
             State::Locked => DeviceState::Locked,
@@ -111,8 +134,27 @@ impl Client {
             name: brief.name,
             mode: Mode::from_u8(brief.mode).unwrap_or(Mode::None),
             state,
-            port,
+            port: port.map(|port| port.0),
+            files: attached
+                .filter(|attached| attached.usb().is_none())
+                .map(|attached| attached.files(&self.vhci))
+                .unwrap_or_default(),
+            user: brief.owner.map(|owner| self.node_name(&owner)),
         }
+    }
+
+    /// A node for people, with its name if this one knows it.
+    fn node_name(&self, node: &[u8; 16]) -> NodeName {
+        let id = hex::encode(node);
+        if id == self.name.id {
+            return self.name.clone();
+        }
+        let hubs = self.hubs.borrow();
+        let known = hubs.iter().map(|hub| hub.node()).find(|hub| hub.id == id);
+        known.unwrap_or_else(|| NodeName {
+            id,
+            name: String::new(),
+        })
     }
 
     /// The node that a person means.
@@ -198,7 +240,7 @@ impl Client {
             DetachTarget::All => Ok(held),
             DetachTarget::Port(port) => held
                 .into_iter()
-                .find(|device| device.was().port().0 == *port)
+                .find(|device| device.was().port().is_some_and(|on| on.0 == *port))
                 .map(|device| vec![device])
                 .ok_or_else(|| {
                     ControlError::not_found(format!("nothing of ours is attached to port {port}"))
@@ -208,9 +250,7 @@ impl Client {
                 let node = node.as_ref().map(|node| self.hub(node)).transpose()?;
                 let node = node.map(|hub| hub.node().id);
                 held.retain(|held| node.as_ref().is_none_or(|id| held.was().node.id == *id));
-                let found = held
-                    .iter()
-                    .position(|held| [&held.was().device, &held.was().id].contains(&device));
+                let found = held.iter().position(|held| held.is_called(device));
                 let found = found.map_or_else(|| resolve(&held, device), Ok)?;
                 Ok(held.into_iter().nth(found).into_iter().collect())
             }
@@ -231,6 +271,16 @@ impl Held {
             Self::Attached(attached) => attached,
             Self::Waiting(waiting) => &waiting.was,
         }
+    }
+
+    /// By the id at its owner, or by what a presenter made of it here.
+    fn is_called(&self, device: &String) -> bool {
+        let was = self.was();
+        let here = match &was.form {
+            Form::Usb { .. } => Vec::new(),
+            Form::Other { handle, .. } => handle.files(),
+        };
+        [&was.device, &was.id].contains(&device) || here.contains(device)
     }
 }
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::Client;
-use super::attach::{Attached, Target};
+use super::attached::Attached;
 use super::hub::Hub;
+use super::target::Target;
 use crate::bus::usb::client::Ended;
 use crate::daemon::control::message::{AttachedDevice, ControlError};
 use crate::kernel::clock;

@@ -13,7 +13,11 @@ impl Client {
         let attached = self.attached.borrow();
         let ours = attached
             .iter()
-            .filter(|device| is_in_the_way(error, &ports, device.port()))
+            .filter(|device| {
+                device
+                    .port()
+                    .is_some_and(|port| is_in_the_way(error, &ports, port))
+            })
             .map(|device| format!("{}/{}", device.node.name, device.device));
         explain(error, &ours.collect::<Vec<_>>())
     }

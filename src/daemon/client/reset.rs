@@ -11,7 +11,7 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::Client;
-use super::attach::{Attached, sysfs};
+use super::attached::{Attached, sysfs};
 use crate::daemon::control::message::{AttachedDevice, ControlError, DetachTarget};
 use crate::kernel::usbfs::Device;
 
@@ -25,11 +25,16 @@ impl Client {
     ) -> Result<Vec<AttachedDevice>, ControlError> {
         let devices = self.attached_targets(target)?;
         for device in &devices {
-            let place = sysfs(&self.vhci, device.port()).and_then(|sysfs| usbfs_node(&sysfs));
+            let Some(handle) = device.usb() else {
+                let message = format!("{} is no USB device; only those are reset", device.device);
+                return Err(ControlError::usage(message));
+            };
+            let place = sysfs(&self.vhci, handle.port()).and_then(|sysfs| usbfs_node(&sysfs));
             let Some((bus, address)) = place else {
                 let message = format!("{} is not set up on this machine", device.device);
                 return Err(ControlError::failed(message).mend("myclerk status"));
             };
+            let _notice = handle.announce_reset();
             reset(device, bus, address).await?;
         }
         Ok(devices
@@ -40,7 +45,6 @@ impl Client {
 }
 
 async fn reset(attached: &Attached, bus: u8, address: u8) -> Result<(), ControlError> {
-    let _notice = attached.handle().announce_reset();
     let work = move || -> io::Result<()> {
         let device = Device::open(Path::new(DEV), bus, address)?;
         Ok(device.reset()?)

@@ -5,6 +5,7 @@
 
 mod error;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,28 @@ pub enum Request {
         node: String,
         /// Device as that node offers it.
         device: String,
+        /// What it is to be called here, where its bus lets one choose.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// As what it is to appear here, where there are several ways.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        way: Option<String>,
+        /// What its bus lets one choose besides, by name.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        options: BTreeMap<String, Vec<String>>,
+    },
+    /// Client: an operation of the device's bus, such as `pulse` of a serial port;
+    /// [`Reply::Operated`].
+    Operate {
+        /// Node name, node-id or its beginning.
+        node: String,
+        /// An attached device or, for buses that need no attaching, one that the node offers.
+        device: String,
+        /// By a name of its bus.
+        operation: String,
+        /// By names of its bus.
+        #[serde(default)]
+        parameters: BTreeMap<String, String>,
     },
     /// Client: give a device back; [`Reply::Detached`].
     Detach {
@@ -212,6 +235,8 @@ pub enum Reply {
     Detached(Vec<AttachedDevice>),
     /// To [`Request::Reset`].
     Reset(Vec<AttachedDevice>),
+    /// To [`Request::Operate`]: what came of it, as its bus tells it.
+    Operated(serde_json::Value),
 }
 
 /// A node by id and name.
@@ -345,6 +370,9 @@ pub struct LocalDevice {
     /// The node that uses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<NodeName>,
+    /// The other nodes that use it, where several may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<NodeName>,
 }
 
 /// What one node offers to this one.
@@ -375,6 +403,12 @@ pub struct RemoteDevice {
     /// The local port it is attached to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u32>,
+    /// What it is on this machine, if it is not attached to a port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// The node that uses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<NodeName>,
 }
 
 /// Whether a device can be attached.
@@ -415,15 +449,20 @@ pub struct AttachedDevice {
     pub device: String,
     /// What people call it.
     pub name: String,
-    /// The vhci port.
-    pub port: u32,
-    /// `low`, `full`, `high`, `super`, `super+`.
-    pub speed: String,
+    /// Its bus: `usb`, `serial`, …
+    #[serde(default)]
+    pub class: String,
+    /// The vhci port of a USB device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u32>,
+    /// Of a USB device: `low`, `full`, `high`, `super`, `super+`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<String>,
     /// False while the link is down and the port is held.
     pub live: bool,
     /// Seconds since it was attached.
     pub age: u64,
-    /// Device nodes that appeared for it, as far as known: `/dev/sdb`, `/dev/ttyUSB0`.
+    /// What it is on this machine, as far as known: `/dev/sdb`, `/dev/ttyUSB0`, `mc-can0`.
     pub files: Vec<String>,
     /// It was unplugged: seconds that are left for another one to be plugged into its port.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,8 @@
 //! What the administrator asks over the control socket.
 
+use super::Server;
 use super::invite::Wanted;
-use super::{Server, Use};
+use super::uses::Use;
 use crate::daemon::admin::{self, Known};
 use crate::daemon::control::message::{
     ControlError, LocalDevice, NodeName, Reply, Request, Revoked, ServerStatus, SessionInfo,
@@ -62,9 +63,10 @@ impl ControlHandler for Server {
                 self.known(|known| admin::members(&self.state, known))?,
             )),
             Request::Revoke { node } => Ok(Reply::Revoked(self.revoke(&node)?)),
-            Request::Attach { .. } | Request::Detach { .. } | Request::Reset { .. } => {
-                Err(wrong_half())
-            }
+            Request::Attach { .. }
+            | Request::Detach { .. }
+            | Request::Reset { .. }
+            | Request::Operate { .. } => Err(wrong_half()),
         }
     }
 }
@@ -194,8 +196,14 @@ impl Server {
                     .as_ref()
                     .map(|hazard| hazard.reason.clone()),
                 user: device
-                    .user
-                    .map(|user| self.user_name(&hex::encode(&user.node))),
+                    .user()
+                    .map(|node| self.user_name(&hex::encode(&node))),
+                others: device
+                    .users
+                    .iter()
+                    .skip(1)
+                    .map(|user| self.user_name(&hex::encode(&user.node)))
+                    .collect(),
             })
             .collect()
     }

@@ -1,41 +1,26 @@
-//! What is plugged in, and what of it a peer may see and keep.
+//! What of the present devices a peer may see and keep.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io;
-use std::rc::Rc;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
+use super::Server;
 use super::dispatch::{Answer, bad_payload, internal};
-use super::{Server, Use};
-use crate::bus::usb::enumerate::{self, UsbDeviceInfo};
-use crate::bus::usb::hostuse::{self, Roots};
+use super::look::Hardware;
+use super::uses::Use;
+use crate::bus::usb::enumerate::UsbDeviceInfo;
 use crate::bus::usb::op::DeviceList;
 use crate::bus::usb::server::entry;
 use crate::daemon::peer::Peer;
-use crate::device::acl::{Caller, Need};
+use crate::device::acl::Caller;
 use crate::device::id::DeviceId;
 use crate::device::op::{Brief, DeviceRequest, Info, ListRequest, ListResponse};
-use crate::device::registry::{Change, Found, Hazard, Refusal, View};
-use crate::device::sticky::{Seen, StickyIds};
-use crate::kernel::clock;
-use crate::kernel::uevent::UsbEvents;
+use crate::device::registry::{Refusal, View};
 use crate::session::PeerIdentity;
 use crate::wire::error::ErrorMap;
 use crate::wire::msgpack::{self, Value};
-use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
-use crate::wire::time::Mono;
 
 /// Of a peer without a family, which no entry names.
 const NO_FAMILY: [u8; 16] = [0; 16];
-
-/// How long a look stays good while the kernel tells of every device: whether this machine uses one
-/// itself (a mounted disk) is told by nobody.
-const FRESH: Duration = Duration::from_secs(5);
-
-/// A device that comes or goes makes a dozen messages, for itself and each interface.
-const BURST: Duration = Duration::from_millis(50);
 
 /// The answer that tells a peer why it may not.
 pub(super) fn refused(refusal: &Refusal) -> (Status, ErrorMap) {
@@ -43,136 +28,7 @@ pub(super) fn refused(refusal: &Refusal) -> (Status, ErrorMap) {
     (status, ErrorMap::new(sub).with_msg(refusal.to_string()))
 }
 
-/// The looks at what is plugged in: one at a time.
-#[derive(Default)]
-pub(super) struct Scans {
-    turn: tokio::sync::Mutex<()>,
-    begun: Cell<u64>,
-    last: RefCell<Rc<HashMap<DeviceId, UsbDeviceInfo>>>,
-    /// When the last one began, while the kernel tells of every change since.
-    watched_since: Cell<Option<Mono>>,
-    ids: RefCell<StickyIds>,
-}
-
-/// Looks whenever the kernel tells that something changed.
-pub(super) async fn watch(server: Rc<Server>) {
-    let fall_back = |error: &io::Error| {
-        tracing::warn!(%error, "cannot watch USB devices, looking at every request instead");
-    };
-    let events = match UsbEvents::listen() {
-        Ok(events) => events,
-        Err(error) => return fall_back(&error),
-    };
-    loop {
-        let began = clock::mono();
-        server.scan().await;
-        server.scans.watched_since.set(Some(began));
-        let changed = events.changed().await;
-        // Until the next look, requests look for themselves.
-        server.scans.watched_since.set(None);
-        if let Err(error) = changed.and(rest_of_burst(&events).await) {
-            return fall_back(&error);
-        }
-    }
-}
-
-async fn rest_of_burst(events: &UsbEvents) -> io::Result<()> {
-    tokio::time::sleep(BURST).await;
-    events.has_changed().map(drop)
-}
-
 impl Server {
-    /// What is plugged in, as far as the last look is good enough; else as [`Server::scan`].
-    async fn recent(&self) -> Rc<HashMap<DeviceId, UsbDeviceInfo>> {
-        let since = self.scans.watched_since.get();
-        if since.is_some_and(|since| clock::mono().since(since) < FRESH) {
-            return self.scans.last.borrow().clone();
-        }
-        let began = clock::mono();
-        let found = self.scan().await;
-        if since.is_some() {
-            self.scans.watched_since.set(Some(began));
-        }
-        found
-    }
-
-    /// Looks at what is plugged in now. Whoever asks while somebody looks shares the next look with
-    /// all others that wait for it, so that many requests make few looks.
-    pub(super) async fn scan(&self) -> Rc<HashMap<DeviceId, UsbDeviceInfo>> {
-        let wanted = self.scans.begun.get() + 1;
-        let _turn = self.scans.turn.lock().await;
-        if self.scans.begun.get() < wanted {
-            self.scans.begun.set(wanted);
-            if let Some(found) = self.look_now().await {
-                *self.scans.last.borrow_mut() = Rc::new(found);
-            }
-        }
-        self.scans.last.borrow().clone()
-    }
-
-    /// `None` when nothing could be seen, which says nothing about what is there.
-    async fn look_now(&self) -> Option<HashMap<DeviceId, UsbDeviceInfo>> {
-        match tokio::task::spawn_blocking(look).await {
-            Ok(Ok(found)) => Some(self.take_scan(found)),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-                Some(self.take_scan(Vec::new()))
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "cannot look for USB devices");
-                None
-            }
-            Err(error) => {
-                tracing::error!(%error, "looking for USB devices failed");
-                None
-            }
-        }
-    }
-
-    fn keep_ids(&self, found: &mut [(Found, UsbDeviceInfo)]) {
-        let mut look: Vec<Seen> = found
-            .iter()
-            .map(|(found, info)| Seen {
-                what: told_apart(info),
-                id: found.id.clone(),
-            })
-            .collect();
-        self.scans.ids.borrow_mut().settle(&mut look);
-        for ((found, info), seen) in found.iter_mut().zip(look) {
-            seen.id.as_str().clone_into(&mut info.id);
-            found.id = seen.id;
-        }
-    }
-
-    fn take_scan(
-        &self,
-        mut found: Vec<(Found, UsbDeviceInfo)>,
-    ) -> HashMap<DeviceId, UsbDeviceInfo> {
-        self.keep_ids(&mut found);
-        let (found, infos): (Vec<Found>, Vec<UsbDeviceInfo>) = found.into_iter().unzip();
-        let infos = found
-            .iter()
-            .map(|found| found.id.clone())
-            .zip(infos)
-            .collect();
-        let before: HashSet<DeviceId> = self.offered().collect();
-        let changes = self.registry.borrow_mut().sync(found);
-        let after: HashSet<DeviceId> = self.offered().collect();
-        for change in changes {
-            match change {
-                Change::Added(id) if after.contains(&id) => {
-                    tracing::info!(device = id.as_str(), "device plugged in");
-                }
-                Change::Removed(id, _) if before.contains(&id) => {
-                    tracing::info!(device = id.as_str(), "device unplugged");
-                }
-                Change::Added(id) => tracing::debug!(device = id.as_str(), "device found"),
-                Change::Removed(id, _) => tracing::debug!(device = id.as_str(), "device gone"),
-                Change::Changed(id) => tracing::debug!(device = id.as_str(), "device changed"),
-            }
-        }
-        infos
-    }
-
     /// The present devices that the policy names.
     pub(super) fn offered(&self) -> impl Iterator<Item = DeviceId> {
         let (policy, registry) = (self.policy.borrow(), self.registry.borrow());
@@ -200,7 +56,8 @@ impl Server {
         })
     }
 
-    fn briefs(&self, peer: &PeerIdentity) -> Vec<Brief> {
+    /// The devices that a peer may know of.
+    pub(super) fn briefs(&self, peer: &PeerIdentity) -> Vec<Brief> {
         let registry = self.registry.borrow();
         self.viewed(peer, |view| {
             registry
@@ -211,7 +68,7 @@ impl Server {
                     name: device.found.name.clone(),
                     state: device.state(view.policy).to_u8(),
                     mode: rights.mode().to_u8(),
-                    owner: device.user.map(|user| user.node),
+                    owner: device.user(),
                 })
                 .collect()
         })
@@ -249,7 +106,7 @@ impl Server {
         let devs = self
             .briefs(peer.identity())
             .iter()
-            .filter_map(|brief| Some((infos.get(&brief_id(brief).ok()?)?, brief.state)))
+            .filter_map(|brief| Some((infos.get(&brief_id(brief).ok()?)?.usb()?, brief.state)))
             .map(|(info, state)| entry(info, state))
             .collect();
         DeviceList { devs }.encode().map_err(internal)
@@ -258,9 +115,8 @@ impl Server {
     /// Ends the use of every device whose user may not have it any longer.
     pub(super) fn take_back(&self) {
         let lost = |used: &&Use| {
-            let attach = Opcode::UsbDeviceAttach;
             self.viewed(used.peer.identity(), |view| {
-                view.permits(used.device.names(), attach, Need::Write, false)
+                view.permits(used.device.names(), used.opcode, used.need, false)
                     .is_err()
             })
         };
@@ -281,7 +137,14 @@ fn brief_id(brief: &Brief) -> Result<DeviceId, (Status, ErrorMap)> {
     brief.dev.parse().map_err(internal)
 }
 
-fn properties(info: &UsbDeviceInfo) -> BTreeMap<String, Value> {
+fn properties(hardware: &Hardware) -> BTreeMap<String, Value> {
+    match hardware {
+        Hardware::Usb(info) => usb_properties(info),
+        Hardware::Other(present) => present.props.clone(),
+    }
+}
+
+fn usb_properties(info: &UsbDeviceInfo) -> BTreeMap<String, Value> {
     let mut properties = BTreeMap::from([
         ("vid".to_owned(), Value::Uint(info.vendor.into())),
         ("pid".to_owned(), Value::Uint(info.product.into())),
@@ -291,41 +154,4 @@ fn properties(info: &UsbDeviceInfo) -> BTreeMap<String, Value> {
         properties.insert("serial".to_owned(), Value::Str(serial.clone()));
     }
     properties
-}
-
-/// What a device has to share with an earlier one to be taken for the same.
-fn told_apart(info: &UsbDeviceInfo) -> String {
-    let serial = info.serial.as_deref().unwrap_or_default();
-    let (vendor, product) = (info.vendor, info.product);
-    format!("{} {vendor:04x}:{product:04x} {serial}", info.port_name())
-}
-
-/// Reads sysfs; may wait.
-fn look() -> io::Result<Vec<(Found, UsbDeviceInfo)>> {
-    let roots = Roots::default();
-    let devices = enumerate::list()?.into_iter().filter_map(|info| {
-        let id = match info.id.parse() {
-            Ok(id) => id,
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(device = info.id, error, "device left out");
-                return None;
-            }
-        };
-        let hazard = hostuse::check(&roots, &info.location.sysfs).map(|reason| Hazard {
-            reason: reason.to_string(),
-            forcible: reason.is_forcible(),
-        });
-        Some((
-            Found {
-                id,
-                port: info.port_name().parse().ok(),
-                peer: info.peer.as_ref().and_then(|peer| peer.parse().ok()),
-                name: info.name(),
-                hazard,
-            },
-            info,
-        ))
-    });
-    Ok(devices.collect())
 }

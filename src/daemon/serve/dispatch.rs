@@ -38,7 +38,7 @@ impl Service for Rc<Server> {
             Opcode::FamilyUpdate => later(peer, request, async move |peer, request| {
                 server.family_update(peer, &request.payload)
             }),
-            other => refuse(&peer, &request, other),
+            _ => server.bus_request(peer, request),
         }
     }
 
@@ -62,7 +62,7 @@ fn admissible(peer: &Peer, opcode: Opcode) -> Result<(), ErrorMap> {
 }
 
 /// Works on a request in its own task and answers when that is done.
-fn later<F>(peer: Peer, request: Incoming, work: F)
+pub(super) fn later<F>(peer: Peer, request: Incoming, work: F)
 where
     F: AsyncFnOnce(&Peer, &Incoming) -> Answer + 'static,
 {
@@ -79,7 +79,8 @@ where
     });
 }
 
-fn refuse(peer: &Peer, request: &Incoming, opcode: Opcode) {
+/// Answers what is not done here.
+pub(super) fn refuse(peer: &Peer, request: &Incoming, opcode: Opcode) {
     let sub = if opcode.name().is_some() {
         sub::UNSUPPORTED
     } else {

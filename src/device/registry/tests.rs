@@ -77,6 +77,10 @@ impl Rules {
     }
 }
 
+fn take(registry: &mut Registry, device: &str, node: [u8; 16]) -> Result<Ticket, Refusal> {
+    registry.begin_use(&id(device), node, Sharing::Exclusive)
+}
+
 fn registry(scan: &[Found]) -> Registry {
     let mut registry = Registry::default();
     registry.sync(scan.to_vec());
@@ -86,7 +90,7 @@ fn registry(scan: &[Found]) -> Registry {
 #[test]
 fn a_scan_tells_what_came_went_and_changed() {
     let mut registry = registry(&[found("usb:1"), found("usb:2"), found("usb:3")]);
-    registry.begin_use(&id("usb:1"), ME).unwrap();
+    take(&mut registry, "usb:1", ME).unwrap();
     let renamed = Found {
         name: "Another".to_owned(),
         ..found("usb:2")
@@ -105,12 +109,12 @@ fn a_scan_tells_what_came_went_and_changed() {
 #[test]
 fn a_rescan_does_not_end_a_use() {
     let mut registry = registry(&[found("usb:1")]);
-    registry.begin_use(&id("usb:1"), ME).unwrap();
+    take(&mut registry, "usb:1", ME).unwrap();
     assert_eq!(
         registry.sync(vec![mounted("usb:1", true)]),
         [Change::Changed(id("usb:1"))]
     );
-    assert_eq!(registry.get(&id("usb:1")).unwrap().user.unwrap().node, ME);
+    assert_eq!(registry.get(&id("usb:1")).unwrap().user(), Some(ME));
 }
 
 #[test]
@@ -169,8 +173,8 @@ fn force_overrides_a_mount_but_never_a_hub() {
 #[test]
 fn a_device_is_used_by_one_session_at_a_time() {
     let mut registry = registry(&[found("usb:1")]);
-    let ticket = registry.begin_use(&id("usb:1"), ME).unwrap();
-    assert_eq!(registry.begin_use(&id("usb:1"), ME), Err(Refusal::InUse));
+    let ticket = take(&mut registry, "usb:1", ME).unwrap();
+    assert_eq!(take(&mut registry, "usb:1", ME), Err(Refusal::InUse));
     assert_eq!(
         registry
             .get(&id("usb:1"))
@@ -179,20 +183,42 @@ fn a_device_is_used_by_one_session_at_a_time() {
         State::InUse
     );
     registry.end_use(&id("usb:1"), ticket);
-    assert!(registry.begin_use(&id("usb:1"), [2; 16]).is_ok());
+    assert!(take(&mut registry, "usb:1", [2; 16]).is_ok());
+}
+
+#[test]
+fn a_shared_device_has_all_its_users_until_the_last_has_left() {
+    let mut registry = registry(&[found("can:can0")]);
+    let device = id("can:can0");
+    let mut share = |node| registry.begin_use(&device, node, Sharing::Shared);
+    let (one, other) = (share(ME).unwrap(), share([2; 16]).unwrap());
+    assert_eq!(
+        take(&mut registry, "can:can0", [3; 16]),
+        Err(Refusal::InUse)
+    );
+    registry.end_use(&device, one);
+    let left = registry.get(&device).unwrap();
+    assert_eq!(left.user(), Some([2; 16]));
+    assert_eq!(left.state(&ExportPolicy::default()), State::InUse);
+    registry.end_use(&device, other);
+    assert!(take(&mut registry, "can:can0", [3; 16]).is_ok());
+    assert_eq!(
+        registry.begin_use(&device, ME, Sharing::Shared),
+        Err(Refusal::InUse)
+    );
 }
 
 #[test]
 fn a_late_end_of_a_use_does_not_free_the_device_that_came_back() {
     let mut registry = registry(&[found("usb:1")]);
-    let before = registry.begin_use(&id("usb:1"), ME).unwrap();
+    let before = take(&mut registry, "usb:1", ME).unwrap();
     registry.sync(Vec::new());
     registry.sync(vec![found("usb:1")]);
-    let after = registry.begin_use(&id("usb:1"), [2; 16]).unwrap();
+    let after = take(&mut registry, "usb:1", [2; 16]).unwrap();
     registry.end_use(&id("usb:1"), before);
-    assert_eq!(registry.begin_use(&id("usb:1"), ME), Err(Refusal::InUse));
+    assert_eq!(take(&mut registry, "usb:1", ME), Err(Refusal::InUse));
     registry.end_use(&id("usb:1"), after);
-    assert!(registry.begin_use(&id("usb:1"), ME).is_ok());
+    assert!(take(&mut registry, "usb:1", ME).is_ok());
 }
 
 fn at_port(text: &str, port: &str) -> Found {

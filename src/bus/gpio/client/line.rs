@@ -1,0 +1,489 @@
+//! One line of the owner: requested there while it is used here, on a stream of its own.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::{sleep, timeout};
+
+use super::inbox::{Inbox, Order};
+use super::local::{LineUse, Sim};
+use crate::bus::gpio::op::{
+    Direction, Edge, EdgeEvent, LineInfo, LineInfoRequest, LineRequest, LineRequested, SetLines,
+    encode_empty,
+};
+use crate::bus::{
+    AskError, BusStream, Ended, Inbound, MAX_AGE_SECS, Opener, Outgoing, OutletError,
+};
+use crate::wire::class::Class;
+use crate::wire::opcode::Opcode;
+use crate::wire::status::{Status, sub};
+
+/// How long the owner may take to give a line or to tell of one.
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
+/// How long it may take to let go of one.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Levels under way to the owner.
+const WINDOW: usize = 16;
+/// How long edge detection may take to look at a line that has changed. What changes again before
+/// that is one event, or none.
+const LOOK: Duration = Duration::from_millis(20);
+/// The same where it does not look: with one edge only, the edge is the level.
+const GLANCE: Duration = Duration::from_millis(1);
+/// When a request that did not fit is tried again.
+const RETRY: Duration = Duration::from_millis(2);
+
+/// What all lines of a chip share.
+pub(super) struct Desk {
+    pub(super) opener: Rc<dyn Opener>,
+    pub(super) sim: Rc<dyn Sim>,
+    /// The chip's id at the owner.
+    pub(super) device: String,
+    /// The levels that outputs get when the session ends.
+    pub(super) safe: BTreeMap<u32, bool>,
+    /// The lines that are watched at the owner while nobody here uses them.
+    pub(super) follow: BTreeSet<u32>,
+    /// How many lines are requested at the owner.
+    pub(super) open: Cell<usize>,
+    pub(super) ends: UnboundedSender<Ended>,
+}
+
+impl Desk {
+    fn end(&self, ended: Ended) {
+        // The board is ending already.
+        let _ = self.ends.send(ended);
+    }
+
+    /// Asks the owner about a line.
+    pub(super) async fn info(&self, line: u32) -> Result<LineInfo, AskError> {
+        line_info(&*self.opener, &self.device, line).await
+    }
+}
+
+/// `GPIO_LINE_INFO`.
+pub(super) async fn line_info(
+    opener: &dyn Opener,
+    device: &str,
+    line: u32,
+) -> Result<LineInfo, AskError> {
+    let request = LineInfoRequest {
+        dev: device.to_owned(),
+        line,
+    };
+    let payload = request
+        .encode()
+        .map_err(|error| AskError::NotSent(error.to_string()))?;
+    let answer = opener.call(Opcode::GpioLineInfo, payload, ANSWER).await?;
+    LineInfo::decode(&answer).map_err(|error| AskError::Refused {
+        status: Status::InternalError,
+        error: crate::wire::error::ErrorMap::new(sub::BAD_PAYLOAD).with_msg(error.to_string()),
+    })
+}
+
+/// What a line is told by the board.
+#[derive(Default)]
+pub(super) struct Line {
+    pub(super) number: u32,
+    inbox: RefCell<Inbox>,
+    wake: Notify,
+    reads: Cell<u64>,
+    read: Notify,
+}
+
+impl Line {
+    pub(super) fn new(number: u32) -> Rc<Self> {
+        Rc::new(Self {
+            number,
+            ..Self::default()
+        })
+    }
+
+    /// Gives orders.
+    pub(super) fn order(&self, give: impl FnOnce(&mut Inbox)) {
+        let dropped = {
+            let mut inbox = self.inbox.borrow_mut();
+            give(&mut inbox);
+            inbox.take_dropped()
+        };
+        if dropped > 0 {
+            tracing::warn!(
+                line = self.number,
+                dropped,
+                "a line changes faster than its owner is told"
+            );
+        }
+        self.wake.notify_one();
+    }
+
+    /// Edge detection has looked at the line.
+    pub(super) fn was_read(&self) {
+        self.reads.set(self.reads.get().wrapping_add(1));
+        self.read.notify_one();
+    }
+
+    async fn next(&self) -> Order {
+        loop {
+            let order = self.inbox.borrow_mut().pop();
+            match order {
+                Some(order) => return order,
+                None => self.wake.notified().await,
+            }
+        }
+    }
+
+    async fn read_since(&self, reads: u64) {
+        while self.reads.get() == reads {
+            self.read.notified().await;
+        }
+    }
+}
+
+/// A line that the owner has given to us.
+struct Held {
+    used: LineUse,
+    stream: BusStream,
+    unanswered: usize,
+    /// The level of an input.
+    level: bool,
+}
+
+/// The task of one line.
+pub(super) struct Worker {
+    line: Rc<Line>,
+    desk: Rc<Desk>,
+    held: Option<Held>,
+}
+
+impl Worker {
+    pub(super) fn new(line: Rc<Line>, desk: Rc<Desk>) -> Self {
+        Self {
+            line,
+            desk,
+            held: None,
+        }
+    }
+
+    /// Carries out the orders until the last one.
+    pub(super) async fn run(mut self) {
+        if self.follows() {
+            self.open(LineUse::default(), false).await;
+        }
+        loop {
+            let room = self
+                .held
+                .as_ref()
+                .is_none_or(|held| held.unanswered < WINDOW);
+            tokio::select! {
+                biased;
+                order = self.line.next(), if room => match order {
+                    Order::Use { used, level } => self.use_as(used, level).await,
+                    Order::Level(level) => self.set(level).await,
+                    Order::Idle => self.idle().await,
+                    Order::Finish => return self.close().await,
+                },
+                inbound = receive(&mut self.held) => self.take(inbound).await,
+            }
+        }
+    }
+
+    fn follows(&self) -> bool {
+        self.desk.follow.contains(&self.line.number)
+    }
+
+    async fn use_as(&mut self, used: LineUse, level: bool) {
+        let input = used.dir == Direction::Input;
+        if let Some(held) = self
+            .held
+            .as_mut()
+            .filter(|held| input && held.used.is_like(&used))
+        {
+            held.used = used;
+            // A local bias is a pull too; the line's real level comes after it.
+            let level = held.level;
+            return self.pull(level).await;
+        }
+        self.close().await;
+        self.open(used, level).await;
+    }
+
+    async fn idle(&mut self) {
+        if self.follows()
+            && self
+                .held
+                .as_ref()
+                .is_some_and(|held| held.used.is_like(&LineUse::default()))
+        {
+            return;
+        }
+        self.close().await;
+        if self.follows()
+            && let Ok(info) = self.desk.info(self.line.number).await
+            && info.dir == Direction::Input
+            && !info.used
+        {
+            self.open(LineUse::default(), false).await;
+        }
+    }
+
+    /// Requests the line at its owner. This machine's program has its line already: all that can be
+    /// done with a refusal is to tell of it.
+    async fn open(&mut self, used: LineUse, level: bool) {
+        let mut asked = self.request(used, level, Edge::Both).await;
+        if used.dir == Direction::Input && asked.as_ref().is_err_and(may_lack_interrupts) {
+            asked = self.request(used, level, Edge::None).await;
+            if asked.is_ok() {
+                let line = self.line.number;
+                tracing::warn!(
+                    line,
+                    "the owner cannot watch this line: its changes do not arrive"
+                );
+            }
+        }
+        match asked {
+            Ok((requested, stream)) => {
+                let level = (requested.val & 1 != 0) != used.low;
+                self.desk.open.set(self.desk.open.get() + 1);
+                self.held = Some(Held {
+                    used,
+                    stream,
+                    unanswered: 0,
+                    level,
+                });
+                if used.dir == Direction::Input {
+                    self.pull(level).await;
+                }
+            }
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    async fn request(
+        &self,
+        used: LineUse,
+        level: bool,
+        edge: Edge,
+    ) -> Result<(LineRequested, BusStream), AskError> {
+        let output = used.dir == Direction::Output;
+        let number = self.line.number;
+        let safe = self.desk.safe.get(&number).map(|high| *high != used.low);
+        let request = LineRequest {
+            dev: self.desk.device.clone(),
+            lines: vec![number],
+            dir: used.dir,
+            val: u64::from(output && level != used.low),
+            bias: used.bias,
+            drive: if output {
+                used.drive
+            } else {
+                Default::default()
+            },
+            low: used.low,
+            edge: if output { Edge::None } else { edge },
+            debounce_us: if output { 0 } else { used.debounce_us },
+            safe: if output { vec![safe] } else { Vec::new() },
+        };
+        let payload = request
+            .encode()
+            .map_err(|error| AskError::NotSent(error.to_string()))?;
+        let (answer, stream) = self
+            .desk
+            .opener
+            .open(Opcode::GpioLineRequest, payload, ANSWER)
+            .await?;
+        match LineRequested::decode(&answer, 1) {
+            Ok(requested) => Ok((requested, stream)),
+            Err(error) => {
+                stream.outlet.reset(Status::BadRequest);
+                Err(AskError::NotSent(error.to_string()))
+            }
+        }
+    }
+
+    fn refused(&self, error: &AskError) {
+        let line = self.line.number;
+        match error {
+            AskError::Ended(_) => self.desk.end(Ended::Session),
+            AskError::Refused { status, error: map } if map.sub == sub::DEVICE_GONE => {
+                self.desk.end(Ended::Owner(*status));
+            }
+            AskError::Refused { .. } | AskError::NotSent(_) => {
+                tracing::warn!(line, %error, "the owner does not give this line");
+            }
+        }
+    }
+
+    async fn set(&mut self, level: bool) {
+        let Some(held) = self
+            .held
+            .as_mut()
+            .filter(|held| held.used.dir == Direction::Output)
+        else {
+            return;
+        };
+        let mut payload = Vec::new();
+        SetLines {
+            mask: 1,
+            bits: u64::from(level != held.used.low),
+        }
+        .encode(&mut payload);
+        match held
+            .stream
+            .outlet
+            .request(outgoing(Opcode::GpioLineSet, payload))
+        {
+            Ok(_) => held.unanswered += 1,
+            Err(OutletError::WouldBlock(_)) => {
+                self.line.inbox.borrow_mut().unpop(Order::Level(level));
+                sleep(RETRY).await;
+            }
+            // What arrives says why.
+            Err(OutletError::Closed | OutletError::TooLarge) => {}
+        }
+    }
+
+    /// Deals with what came on the stream.
+    async fn take(&mut self, inbound: Option<Inbound>) {
+        let Some(held) = self.held.as_mut() else {
+            return;
+        };
+        match inbound {
+            Some(Inbound::Event {
+                opcode, payload, ..
+            }) => {
+                let edge = EdgeEvent::decode(&payload, 1).ok();
+                let outlet = Rc::clone(&held.stream.outlet);
+                match edge.filter(|_| opcode == Opcode::GpioEvent) {
+                    Some(edge) => {
+                        if edge.lost > 0 {
+                            tracing::debug!(
+                                line = self.line.number,
+                                lost = edge.lost,
+                                "edges were lost"
+                            );
+                        }
+                        let level = edge.rising != held.used.low;
+                        self.pull(level).await;
+                    }
+                    None => {
+                        tracing::debug!(line = self.line.number, %opcode, "an event without sense")
+                    }
+                }
+                outlet.consume(payload.len());
+            }
+            Some(Inbound::Response { status, .. }) => {
+                held.unanswered = held.unanswered.saturating_sub(1);
+                if !status.is_success() {
+                    tracing::warn!(line = self.line.number, %status, "the owner did not set this line");
+                }
+            }
+            Some(Inbound::Data { payload, .. }) => held.stream.outlet.consume(payload.len()),
+            Some(Inbound::Request { corr, .. }) => {
+                held.stream
+                    .outlet
+                    .respond(corr, Status::BadRequest, Vec::new());
+            }
+            Some(Inbound::Cancel { .. } | Inbound::Writable | Inbound::Dropped { .. }) => {}
+            Some(Inbound::Reset { status }) => self.lost(Ended::Owner(status)),
+            Some(Inbound::Closed) | None => self.lost(Ended::Session),
+        }
+    }
+
+    fn lost(&mut self, ended: Ended) {
+        if self.held.take().is_some() {
+            self.desk.open.set(self.desk.open.get() - 1);
+        }
+        self.desk.end(ended);
+    }
+
+    /// Gives the local line the level of the owner's, and edge detection the time to see it.
+    async fn pull(&mut self, level: bool) {
+        let Some(held) = self.held.as_mut() else {
+            return;
+        };
+        let changed = core::mem::replace(&mut held.level, level) != level;
+        let edge = held.used.edge;
+        let reads = self.line.reads.get();
+        if let Err(error) = self.desk.sim.set_pull(self.line.number, level) {
+            return self.desk.end(Ended::Failed(format!(
+                "the simulated chip is gone: {error}"
+            )));
+        }
+        match edge {
+            Edge::Both if changed => drop(timeout(LOOK, self.line.read_since(reads)).await),
+            Edge::Rising | Edge::Falling if changed => sleep(GLANCE).await,
+            Edge::Both | Edge::Rising | Edge::Falling | Edge::None => {}
+        }
+    }
+
+    /// Gives the line back; done when the owner has it.
+    async fn close(&mut self) {
+        let Some(mut held) = self.held.take() else {
+            return;
+        };
+        self.desk.open.set(self.desk.open.get() - 1);
+        let outlet = &held.stream.outlet;
+        match outlet.request(outgoing(Opcode::GpioLineRelease, encode_empty())) {
+            Ok(corr) => {
+                if timeout(FAREWELL, released(&mut held.stream, corr))
+                    .await
+                    .is_err()
+                {
+                    held.stream.outlet.reset(Status::Timeout);
+                }
+            }
+            Err(OutletError::Closed) => {}
+            Err(OutletError::WouldBlock(_) | OutletError::TooLarge) => outlet.reset(Status::Ok),
+        }
+    }
+}
+
+/// Until the owner has let go of the line, or there is no stream any more.
+async fn released(stream: &mut BusStream, release: u32) {
+    while let Some(inbound) = stream.inbound.recv().await {
+        match inbound {
+            Inbound::Response { corr, .. } if corr == release => return,
+            Inbound::Reset { .. } | Inbound::Closed => return,
+            Inbound::Event { payload, .. } | Inbound::Data { payload, .. } => {
+                stream.outlet.consume(payload.len());
+            }
+            Inbound::Request { .. }
+            | Inbound::Response { .. }
+            | Inbound::Cancel { .. }
+            | Inbound::Writable
+            | Inbound::Dropped { .. } => {}
+        }
+    }
+}
+
+async fn receive(held: &mut Option<Held>) -> Option<Inbound> {
+    match held {
+        Some(held) => held.stream.inbound.recv().await,
+        None => pending().await,
+    }
+}
+
+/// Whether a refusal can mean that the line has no interrupt.
+fn may_lack_interrupts(error: &AskError) -> bool {
+    matches!(
+        error,
+        AskError::Refused {
+            status: Status::BadRequest | Status::InternalError,
+            ..
+        }
+    )
+}
+
+fn outgoing(opcode: Opcode, payload: Vec<u8>) -> Outgoing {
+    Outgoing {
+        opcode,
+        class: Class::Interactive,
+        payload,
+        reply_len: 64,
+        timeout_ms: MAX_AGE_SECS * 1000,
+        deadline_ms: MAX_AGE_SECS * 1000,
+    }
+}
