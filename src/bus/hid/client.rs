@@ -41,10 +41,10 @@ pub const PRESENTER: Presenter = Presenter {
         ),
     ],
     check,
-    operate: None,
     attach: |opener, wish| -> Attaching {
         Box::pin(async move { attach(&UinputMaker::default(), opener, wish).await })
     },
+    operate: None,
 };
 
 fn check() -> Result<(), AttachError> {
