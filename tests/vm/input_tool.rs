@@ -158,19 +158,34 @@ pub(crate) fn set(node: &Path, kind: u16, code: u16, value: i32) -> io::Result<(
     Ok(())
 }
 
+fn rumble(id: i16, strong: u16) -> Effect {
+    Effect {
+        id,
+        direction: 0x4000,
+        trigger: [0, 0],
+        replay: [500, 20],
+        kind: Kind::Rumble { strong, weak: 7 },
+    }
+}
+
+/// Has an effect at a device until the process is ended.
+///
+/// # Errors
+/// The device takes no effects.
+pub(crate) fn hold(node: &Path) -> io::Result<()> {
+    let device = Evdev::open(node)?;
+    device.upload(rumble(-1, 1))?;
+    loop {
+        std::thread::park();
+    }
+}
+
 /// Uploads two effects, plays, changes and erases the first one, and leaves the second one behind.
 ///
 /// # Errors
 /// The device takes no effects.
 pub(crate) fn effects(node: &Path) -> io::Result<()> {
     let device = Evdev::open(node)?;
-    let rumble = |id, strong| Effect {
-        id,
-        direction: 0x4000,
-        trigger: [0, 0],
-        replay: [500, 20],
-        kind: Kind::Rumble { strong, weak: 7 },
-    };
     let first = device.upload(rumble(-1, 60_000))?;
     let wave = Kind::Periodic {
         wave: Wave::Square,

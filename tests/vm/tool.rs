@@ -40,6 +40,7 @@ fn run(words: &[&str]) -> io::Result<()> {
             number(code)?,
             number(value)?,
         ),
+        ["input-hold", node] => input_tool::hold(Path::new(node)),
         ["input-effects", node] => input_tool::effects(Path::new(node)),
         ["write-ramp", file, lead, frames, tail] => ramp::write(
             Path::new(file),
