@@ -4,6 +4,8 @@
 mod cuse;
 #[path = "plan/serial_tty.rs"]
 mod serial_tty;
+#[path = "plan/input.rs"]
+mod input;
 
 /// A guest, or a pair of guests, and the cases that share its boot.
 #[derive(Default)]
@@ -128,6 +130,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         cycles(),
         cuse::boot(),
         serial_tty::boot(),
+        input::boot(),
     ]
 }
 
