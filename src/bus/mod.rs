@@ -30,16 +30,10 @@ use crate::wire::status::Status;
 pub const MAX_AGE_SECS: u32 = 10;
 
 /// The buses whose devices can be offered, besides USB.
-pub const OWNED: &[&Owned] = &[
-    &gpio::server::OWNED,
-    &hid::server::OWNED,
-];
+pub const OWNED: &[&Owned] = &[&gpio::server::OWNED, &hid::server::OWNED];
 
 /// How devices are made local, besides those of USB.
-pub const PRESENTERS: &[&Presenter] = &[
-    &gpio::client::PRESENTER,
-    &hid::client::PRESENTER,
-];
+pub const PRESENTERS: &[&Presenter] = &[&gpio::client::PRESENTER, &hid::client::PRESENTER];
 
 /// What a bus half may do on its stream; implemented by the daemon's peer.
 ///

@@ -3,10 +3,10 @@
 
 pub mod can;
 pub mod clock;
-mod gpio_mark;
 pub mod cuse;
 pub mod evdev;
 pub mod gpio_cdev;
+mod gpio_mark;
 pub mod gpio_sim;
 pub mod gpio_watch;
 pub mod privileges;

@@ -45,6 +45,7 @@ pub const PRESENTER: Presenter = Presenter {
     options: options::OPTIONS,
     check,
     attach: |opener, wish| Box::pin(attach_with(opener, wish, sim::make)),
+    operate: None,
 };
 
 fn check() -> Result<(), AttachError> {

@@ -7,8 +7,8 @@ mod queue;
 
 use self::output::Output;
 use self::queue::Queue;
-use super::termios::flag::{self, Control};
 use super::termios::Termios;
+use super::termios::flag::{self, Control};
 
 /// Bytes of echo that wait to be sent; more are not kept (kernel `ECHO_BLOCK`, `N_TTY_BUF_SIZE`).
 const ECHOES: usize = 4096;
@@ -188,7 +188,9 @@ impl Discipline {
     fn is_signal(&mut self, termios: &Termios, byte: u8) -> Option<Taken> {
         let special = [Control::Intr, Control::Quit, Control::Susp];
         if !termios.local(flag::ISIG)
-            || !special.iter().any(|&which| termios.control(which) == Some(byte))
+            || !special
+                .iter()
+                .any(|&which| termios.control(which) == Some(byte))
         {
             return None;
         }

@@ -154,9 +154,15 @@ mod tests {
 
     #[test]
     fn tabs_are_filled_up_from_the_column_they_are_in() {
-        assert_eq!(put(flag::OPOST | flag::XTABS, b"abc\tx\t."), b"abc     x       .");
+        assert_eq!(
+            put(flag::OPOST | flag::XTABS, b"abc\tx\t."),
+            b"abc     x       ."
+        );
         assert_eq!(put(flag::OPOST, b"abc\tx"), b"abc\tx");
-        assert_eq!(put(flag::OPOST | flag::XTABS, b"ab\x08\t."), b"ab\x08       .");
+        assert_eq!(
+            put(flag::OPOST | flag::XTABS, b"ab\x08\t."),
+            b"ab\x08       ."
+        );
     }
 
     #[test]
