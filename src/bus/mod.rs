@@ -30,10 +30,20 @@ use crate::wire::status::Status;
 pub const MAX_AGE_SECS: u32 = 10;
 
 /// The buses whose devices can be offered, besides USB.
-pub const OWNED: &[&Owned] = &[&gpio::server::OWNED, &hid::server::OWNED];
+pub const OWNED: &[&Owned] = &[
+    &can::server::OWNED,
+    &gpio::server::OWNED,
+    &hid::server::OWNED,
+    &serial::server::OWNED,
+];
 
 /// How devices are made local, besides those of USB.
-pub const PRESENTERS: &[&Presenter] = &[&gpio::client::PRESENTER, &hid::client::PRESENTER];
+pub const PRESENTERS: &[&Presenter] = &[
+    &can::client::PRESENTER,
+    &gpio::client::PRESENTER,
+    &hid::client::PRESENTER,
+    &serial::client::PRESENTER,
+];
 
 /// What a bus half may do on its stream; implemented by the daemon's peer.
 ///
@@ -78,7 +88,7 @@ pub trait Outlet {
 /// The length that an operation declares for its answer, in bytes, if it declares one (profile
 /// 11.2); the buses know their payloads.
 pub fn declared_reply(opcode: Opcode, payload: &[u8]) -> Option<u32> {
-    usb::op::declared_reply(opcode, payload)
+    usb::op::declared_reply(opcode, payload).or_else(|| serial::op::declared_reply(opcode, payload))
 }
 
 /// One request on its way out.

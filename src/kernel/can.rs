@@ -9,4 +9,4 @@ pub use frame::{Frame, FrameError, MAX_CLASSIC, MAX_FD};
 pub use link::{
     ALIAS_MAX, BusState, Controller, Kind, Link, Links, MTU_CLASSIC, MTU_FD, NAME_MAX, Timing,
 };
-pub use socket::{CanSocket, Filter, MAX_FILTERS, Options, Received};
+pub use socket::{CanSocket, Filter, MAX_FILTERS, Options, Received, is_supported};

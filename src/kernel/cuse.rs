@@ -41,6 +41,8 @@ pub const MAX_NAME: usize = 128;
 const MIN_TRANSFER: u32 = 4096;
 /// A message's header and the fixed part of any request, with room for extensions.
 const OVERHEAD: u32 = 4096;
+/// A channel whose device was ended is not readable, it has an error and nothing else.
+const ASKED_OR_ENDED: Interest = Interest::READABLE.add(Interest::ERROR);
 const MAJOR: u32 = 7;
 /// The first version whose pieces of memory have one layout for all callers.
 const MIN_MINOR: u32 = 16;
@@ -115,7 +117,7 @@ impl Cuse {
         let length = usize::try_from(OVERHEAD + MAX_TRANSFER).map_err(io::Error::other)?;
         let channel = File::from(channel);
         // SAFETY: a File is the same descriptor until it is dropped, and the AsyncFd keeps it.
-        let channel = unsafe { AsyncFd::register_with_interest(channel, Interest::READABLE) }?;
+        let channel = unsafe { AsyncFd::register_with_interest(channel, ASKED_OR_ENDED) }?;
         let cuse = Self {
             channel,
             buffer: RefCell::new(vec![0; length]),
@@ -133,7 +135,7 @@ impl Cuse {
         loop {
             // The runtime's other tasks get their turn before more is read.
             tokio::task::coop::consume_budget().await;
-            let mut ready = self.channel.readable().await?;
+            let mut ready = self.channel.ready(ASKED_OR_ENDED).await?;
             match self.receive() {
                 Ok(Some(request)) => return Ok(request),
                 Ok(None) => {}

@@ -12,6 +12,7 @@ pub mod gpio_watch;
 pub mod privileges;
 pub mod random;
 pub mod sockopt;
+pub mod termios;
 pub mod tracefs;
 pub mod uevent;
 pub mod uinput;

@@ -114,7 +114,7 @@ fn events_that_the_kernel_dropped_are_counted_in_the_next() {
 
 /// The peer takes nothing, so that the window becomes full.
 #[test]
-fn events_for_which_there_is_no_credit_are_counted_in_the_next() {
+fn events_for_which_there_is_no_credit_leave_a_gap_and_are_counted_in_the_next() {
     run(async {
         let (chip, session) = machine();
         let request = LineRequest {
@@ -139,7 +139,8 @@ fn events_for_which_there_is_no_credit_are_counted_in_the_next() {
         }
         chip.drive(0, true);
         let event = lines.event().await;
-        assert_eq!(event.seq, changes + 1);
-        assert_eq!(lost + event.lost, changes - received);
+        assert_eq!(event.seq, changes + 1, "the numbers show every loss");
+        // What a dropped event told of those before it is lost with it.
+        assert!((1..=changes - received).contains(&(lost + event.lost)));
     });
 }

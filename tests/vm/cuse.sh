@@ -52,8 +52,9 @@ case_signals() {
     start reader cat "$NODE"
     must_come 30 "a waiting reader" server_said 'a reader waits'
     stop reader KILL
-    # Nothing of this goes to those who do not read any more.
-    calls bytes
+    # Nothing of it goes to those who do not read any more.
+    echo afterwards >"$NODE"
+    expect_eq "what comes back" afterwards "$(head -c 11 "$NODE")"
 }
 
 case_ioctls() {

@@ -2,6 +2,8 @@
 
 #[path = "plan/cuse.rs"]
 mod cuse;
+#[path = "plan/gpio.rs"]
+mod gpio;
 
 /// A guest, or a pair of guests, and the cases that share its boot.
 #[derive(Default)]
@@ -125,6 +127,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         many(),
         cycles(),
         cuse::boot(),
+        gpio::boot(),
     ]
 }
 

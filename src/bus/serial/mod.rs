@@ -2,4 +2,8 @@
 //! uses it.
 
 pub mod client;
+pub mod enumerate;
+pub mod fake;
+pub mod hardware;
 pub mod op;
+pub mod server;

@@ -310,14 +310,14 @@ fn read_words<const N: usize>(value: &[u8]) -> Option<[u32; N]> {
 /// An answer to `RTM_GETLINK`; `None` when it is of no CAN interface.
 fn parse(body: &[u8]) -> Option<Link> {
     let (head, values) = body.split_first_chunk::<INTERFACE>()?;
-    let [_, _, k, l, a, b, c, d, e, f, g, h, ..] = *head;
-    if u16::from_ne_bytes([k, l]) != ARPHRD_CAN {
+    if netlink::half(head, 2)? != ARPHRD_CAN {
         return None;
     }
+    let [_, index, flags, _] = read_words(head)?;
     let mut link = Link {
-        index: u32::from_ne_bytes([a, b, c, d]),
+        index,
         name: String::new(),
-        up: u32::from_ne_bytes([e, f, g, h]) & IFF_UP != 0,
+        up: flags & IFF_UP != 0,
         mtu: MTU_CLASSIC,
         alias: String::new(),
         kind: String::new(),

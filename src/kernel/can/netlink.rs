@@ -190,15 +190,13 @@ impl<'a> Iterator for Messages<'a> {
     type Item = (Head, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let head = self.0.first_chunk::<HEAD>()?;
-        let [a, b, c, d, e, f, _, _, g, h, i, j, ..] = *head;
-        let length = usize::try_from(u32::from_ne_bytes([a, b, c, d])).ok()?;
+        let length = usize::try_from(number(self.0)?).ok()?;
+        let head = Head {
+            kind: half(self.0, 4)?,
+            number: number(self.0.get(8..)?)?,
+        };
         let body = self.0.get(HEAD..length)?;
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
-        let head = Head {
-            kind: u16::from_ne_bytes([e, f]),
-            number: u32::from_ne_bytes([g, h, i, j]),
-        };
         Some((head, body))
     }
 }
@@ -220,6 +218,12 @@ impl<'a> Iterator for Attributes<'a> {
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some((u16::from_ne_bytes([c, d]) & !TYPE_FLAGS, value))
     }
+}
+
+/// The 16-bit number that stands there.
+pub(super) fn half(bytes: &[u8], at: usize) -> Option<u16> {
+    let half = bytes.get(at..)?.first_chunk().copied();
+    half.map(u16::from_ne_bytes)
 }
 
 /// The number with which a value begins.

@@ -151,6 +151,19 @@ impl CanSocket {
     }
 }
 
+/// Whether this kernel has raw CAN sockets, which it loads if it may.
+///
+/// # Errors
+/// `EAFNOSUPPORT` or `EPROTONOSUPPORT` when not.
+pub fn is_supported() -> io::Result<()> {
+    socket2::Socket::new(
+        socket2::Domain::from(libc::AF_CAN),
+        socket2::Type::RAW,
+        Some(socket2::Protocol::from(libc::CAN_RAW)),
+    )
+    .map(drop)
+}
+
 /// The options of `socketcan` on a borrowed socket.
 struct SetUp<'a>(BorrowedFd<'a>);
 

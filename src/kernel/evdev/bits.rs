@@ -100,7 +100,7 @@ mod tests {
         let bytes = codes.to_bytes();
         assert_eq!((bytes.len(), bytes[0], bytes[1]), (96, 0x81, 0x01));
         assert_eq!(Codes::from_bytes(&bytes, 0x300), Some(codes));
-        assert_eq!(Codes::new().to_bytes(), []);
+        assert!(Codes::new().to_bytes().is_empty());
     }
 
     #[test]

@@ -150,7 +150,8 @@ pub struct EdgeEvent {
     /// Counts the events of the stream, by one each, whatever the line; one that is left out shows
     /// that the events between were lost. Wraps around.
     pub seq: u32,
-    /// How many events before this one the owner knows to be lost since the last that it sent.
+    /// How many events before this one the owner knows to be lost since the last that it sent. That one
+    /// may have been dropped on its way, and its count with it; `seq` shows every loss.
     pub lost: u32,
 }
 

@@ -59,7 +59,8 @@ mod tests {
         let mut time = Timebase::default();
         assert_eq!(time.translate(500, 1000), 1000);
         assert_eq!(time.translate(400, 1001), 1000);
-        assert_eq!(time.translate(u64::MAX, 1002), 1002);
+        assert_eq!(time.translate(u64::MAX, 1002), 1000);
+        assert_eq!(time.translate(900, 1002), 1002);
     }
 
     #[test]

@@ -10,8 +10,9 @@ use self::queue::Queue;
 use super::termios::Termios;
 use super::termios::flag::{self, Control};
 
-/// Bytes of echo that wait to be sent; more are not kept (kernel `ECHO_BLOCK`, `N_TTY_BUF_SIZE`).
-const ECHOES: usize = 4096;
+/// Bytes of echo that wait to be sent; more are not kept (as in the kernel, which has 4096). With what
+/// one more byte may add they fit into one write.
+const ECHOES: usize = 4000;
 
 /// What one received byte led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,9 +79,14 @@ impl Discipline {
         self.echo.clear();
     }
 
-    /// What is to be sent back.
+    /// What is to be sent back, at most 4 KiB.
     pub fn echo(&self) -> &[u8] {
         &self.echo
+    }
+
+    /// The same, to be sent.
+    pub fn take_echo(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.echo)
     }
 
     /// Whether a read would end at once; outside of canonical mode, with at least so many bytes.
@@ -122,6 +128,33 @@ impl Discipline {
         }
         self.queue.push(0);
         Taken::Yes
+    }
+
+    /// Bytes came from the line. How many were taken, and what the last of those led to;
+    /// [`Taken::Full`] when there is no room for the next one.
+    pub fn receive_all(&mut self, termios: &Termios, bytes: &[u8]) -> (usize, Taken) {
+        if self.is_plain(termios) {
+            let count = self.queue.extend(bytes);
+            let all = count == bytes.len();
+            return (count, if all { Taken::Yes } else { Taken::Full });
+        }
+        for (index, &byte) in bytes.iter().enumerate() {
+            match self.receive(termios, byte) {
+                Taken::Yes => {}
+                Taken::Flush => return (index + 1, Taken::Flush),
+                Taken::Full => return (index, Taken::Full),
+            }
+        }
+        (bytes.len(), Taken::Yes)
+    }
+
+    /// Bytes go into the queue as they are.
+    const fn is_plain(&self, termios: &Termios) -> bool {
+        termios.line_has(flag::CREAD)
+            && !termios.local(flag::ICANON | flag::ISIG | flag::ECHO)
+            && !termios.input(flag::ISTRIP | flag::INLCR | flag::IGNCR | flag::ICRNL)
+            && !termios.input(flag::IUCLC | flag::IXON | flag::PARMRK)
+            && !self.literal
     }
 
     /// A byte came from the line.

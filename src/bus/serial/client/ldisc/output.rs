@@ -7,7 +7,7 @@ const TAB: usize = 8;
 
 /// Where the next byte will stand.
 #[derive(Debug, Default)]
-pub struct Output {
+pub(super) struct Output {
     column: usize,
     /// Where the line began that is being typed.
     line_begins: usize,
@@ -15,7 +15,7 @@ pub struct Output {
 
 impl Output {
     /// Writes one byte as the settings want it.
-    pub fn put(&mut self, termios: &Termios, byte: u8, into: &mut Vec<u8>) {
+    pub(super) fn put(&mut self, termios: &Termios, byte: u8, into: &mut Vec<u8>) {
         if !termios.output(flag::OPOST) {
             into.push(byte);
             return;
@@ -83,18 +83,18 @@ impl Output {
     }
 
     /// Writes a byte that is not touched and takes a column.
-    pub fn put_printed(&mut self, byte: u8, into: &mut Vec<u8>) {
+    pub(super) fn put_printed(&mut self, byte: u8, into: &mut Vec<u8>) {
         self.column += 1;
         into.push(byte);
     }
 
     /// A line is being typed from here on.
-    pub const fn mark_line(&mut self) {
+    pub(super) const fn mark_line(&mut self) {
         self.line_begins = self.column;
     }
 
     /// Moves back from behind a tab that followed `line`: `shown` says how wide each byte of it is.
-    pub fn erase_tab(
+    pub(super) fn erase_tab(
         &mut self,
         line: impl Iterator<Item = u8>,
         shown: impl Fn(u8) -> usize,
@@ -114,7 +114,7 @@ impl Output {
 }
 
 /// A byte of a UTF-8 character that is not its first.
-pub const fn is_continuation(byte: u8) -> bool {
+pub(super) const fn is_continuation(byte: u8) -> bool {
     byte & 0xC0 == 0x80
 }
 

@@ -8,7 +8,7 @@ const SIZE: usize = 4096;
 /// Bytes in the order of their arrival. In canonical mode they are readable up to the last mark; what
 /// is behind that is the line that is being typed.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub(super) struct Queue {
     bytes: VecDeque<u8>,
     /// How many bytes have been taken, ever: the name of the first one.
     taken: u64,
@@ -27,7 +27,7 @@ struct Mark {
 impl Queue {
     /// Whether one more byte is taken, which may be kept as `per_byte` ones. A line too long for the
     /// queue loses its last byte for it, so that its end can still come.
-    pub fn make_room(&mut self, canonical: bool, per_byte: usize) -> bool {
+    pub(super) fn make_room(&mut self, canonical: bool, per_byte: usize) -> bool {
         let room = (SIZE - self.bytes.len().min(SIZE)).div_ceil(per_byte);
         if room > 1 {
             return true;
@@ -40,12 +40,20 @@ impl Queue {
     }
 
     /// Another byte.
-    pub fn push(&mut self, byte: u8) {
+    pub(super) fn push(&mut self, byte: u8) {
         self.bytes.push_back(byte);
     }
 
+    /// As many bytes as there is room for, outside of canonical mode. How many that were.
+    pub(super) fn extend(&mut self, bytes: &[u8]) -> usize {
+        let room = (SIZE - 1).saturating_sub(self.bytes.len());
+        let taken = bytes.get(..room).unwrap_or(bytes);
+        self.bytes.extend(taken);
+        taken.len()
+    }
+
     /// The line ends here: behind its last byte, or at a byte of no meaning.
-    pub fn end_line(&mut self, eof: bool) {
+    pub(super) fn end_line(&mut self, eof: bool) {
         if eof {
             self.bytes.push_back(0);
         }
@@ -56,7 +64,7 @@ impl Queue {
     }
 
     /// How many bytes the line has that is being typed.
-    pub fn typed(&self) -> usize {
+    pub(super) fn typed(&self) -> usize {
         let ended = self.marks.back().map_or(0, |mark| mark.at + 1 - self.taken);
         self.bytes
             .len()
@@ -64,13 +72,13 @@ impl Queue {
     }
 
     /// The line that is being typed.
-    pub fn line(&self) -> impl DoubleEndedIterator<Item = u8> + ExactSizeIterator + '_ {
+    pub(super) fn line(&self) -> impl DoubleEndedIterator<Item = u8> + ExactSizeIterator + '_ {
         let ended = self.bytes.len() - self.typed();
         self.bytes.iter().copied().skip(ended)
     }
 
     /// Takes the last byte of the line that is being typed back.
-    pub fn erase(&mut self) -> Option<u8> {
+    pub(super) fn erase(&mut self) -> Option<u8> {
         if self.typed() == 0 {
             return None;
         }
@@ -78,19 +86,19 @@ impl Queue {
     }
 
     /// Forgets the line that is being typed.
-    pub fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         self.bytes.truncate(self.bytes.len() - self.typed());
     }
 
     /// Forgets everything.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.taken += self.bytes.len() as u64;
         self.bytes.clear();
         self.marks.clear();
     }
 
     /// Canonical mode begins or ends: what waits counts as one line.
-    pub fn change_mode(&mut self, canonical: bool) {
+    pub(super) fn change_mode(&mut self, canonical: bool) {
         self.marks.clear();
         if canonical && !self.bytes.is_empty() {
             self.end_line(false);
@@ -99,7 +107,7 @@ impl Queue {
 
     /// Whether a reader would get something, if only the end of a line; outside of canonical mode, at
     /// least so many bytes.
-    pub fn readable(&self, canonical: bool, least: usize) -> bool {
+    pub(super) fn readable(&self, canonical: bool, least: usize) -> bool {
         if canonical {
             !self.marks.is_empty()
         } else {
@@ -108,7 +116,7 @@ impl Queue {
     }
 
     /// How many bytes readers would get.
-    pub fn count(&self, canonical: bool) -> usize {
+    pub(super) fn count(&self, canonical: bool) -> usize {
         if !canonical {
             return self.bytes.len();
         }
@@ -117,7 +125,7 @@ impl Queue {
     }
 
     /// Takes up to `most` bytes, in canonical mode not beyond the end of a line. Whether a line ended.
-    pub fn read(&mut self, canonical: bool, most: usize, into: &mut Vec<u8>) -> bool {
+    pub(super) fn read(&mut self, canonical: bool, most: usize, into: &mut Vec<u8>) -> bool {
         if !canonical {
             self.take(most.min(self.bytes.len()), into);
             return false;

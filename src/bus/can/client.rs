@@ -1,0 +1,216 @@
+//! The half that makes a remote CAN interface a local one, by `vcan` or `vxcan`.
+//!
+//! [`options`] reads what the person wants, [`interface`] makes and removes the local interface, and
+//! [`pump`] carries the frames. One socket does both directions: a socket does not hear itself, so no
+//! frame goes round.
+
+mod interface;
+mod operations;
+mod options;
+mod pump;
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::info;
+
+use super::hardware::CanHost;
+use super::hardware::kernel::KernelCan;
+use super::op::{CanMode, InterfaceList, Open, Opened, encode_empty};
+use crate::bus::{
+    AskError, AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, Operating,
+    Parameters, Presenter, Wish,
+};
+use crate::kernel::can::Options;
+use crate::kernel::can::is_supported;
+use crate::wire::opcode::Opcode;
+use crate::wire::status::{Status, sub};
+
+use interface::{Interface, Plan};
+use operations::{Ask, Operation};
+use options::Wanted;
+use pump::Pump;
+
+/// CAN as the client's daemon sees it.
+pub const PRESENTER: Presenter = Presenter {
+    class: "can",
+    ways: &["vcan", "vxcan"],
+    options: &[
+        (
+            "filter",
+            "ID:MASK in hexadecimal, as candump's; only such frames cross the link; repeatable",
+        ),
+        ("errors", "true: error frames of the remote controller too"),
+        (
+            "own",
+            "true: frames sent from here once more, when they were on the remote bus",
+        ),
+    ],
+    check,
+    attach: |opener, wish| -> Attaching { Box::pin(attach(Arc::new(KernelCan), opener, wish)) },
+    operate: None,
+};
+
+/// How long the owner may take to open an interface.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn check() -> Result<(), AttachError> {
+    is_supported().map_err(|cause| AttachError::Here {
+        what: "this kernel has no CAN sockets".to_owned(),
+        mend: (cause.kind() != io::ErrorKind::PermissionDenied)
+            .then(|| "modprobe can-raw && modprobe vcan".to_owned()),
+        cause,
+    })
+}
+
+/// Opens the remote interface and makes the local one. Must be called inside a `LocalSet` of a runtime
+/// with time and I/O.
+///
+/// # Errors
+/// [`AttachError`]; nothing is left on this machine then.
+pub async fn attach(
+    host: Arc<dyn CanHost>,
+    opener: Rc<dyn Opener>,
+    wish: Wish,
+) -> Result<Local, AttachError> {
+    let wanted = Wanted::read(&wish)?;
+    let (opened, stream, writes) = open(&*opener, &wish, &wanted).await?;
+    let fd = opened.dbitrate > 0 || lists_fd(&*opener, &wish.device).await;
+    let plan = Plan::new(&wish, &wanted, fd);
+    let made = Interface::make(Arc::clone(&host), plan).await;
+    let made = made.and_then(|interface| {
+        let port = host.open(interface.port(), Options::default());
+        port.map(|port| (interface, port))
+            .map_err(|cause| here("cannot open the new interface", cause))
+    });
+    let (interface, port) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            stream.outlet.reset(Status::InternalError);
+            return Err(error);
+        }
+    };
+    let name = interface.name().to_owned();
+    info!(
+        device = wish.device,
+        interface = name,
+        bitrate = opened.bitrate,
+        "CAN interface attached"
+    );
+    let (asks, asked) = mpsc::unbounded_channel();
+    let (done, ended) = oneshot::channel();
+    let pump = Pump::new(port, stream, asked, writes);
+    tokio::task::spawn_local(async move {
+        let (end, counts) = pump.run().await;
+        let removed = interface.remove().await;
+        let end = match removed {
+            Ok(()) => end,
+            Err(error) => Ended::Failed(format!("the interface could not be removed: {error}")),
+        };
+        let (reason, unsent, unheard) = (end.to_string(), counts.unsent, counts.unheard);
+        info!(
+            device = wish.device,
+            reason, unsent, unheard, "CAN interface detached"
+        );
+        // Nobody has to wait for the end.
+        let _ = done.send(end);
+    });
+    Ok(Local {
+        handle: Rc::new(CanHandle { name, asks }),
+        ended: Box::pin(async move {
+            let torn = || Ended::Failed("the attachment was torn down".to_owned());
+            ended.await.unwrap_or_else(|_| torn())
+        }),
+    })
+}
+
+/// Opens the stream, for hearing alone where sending is not allowed.
+async fn open(
+    opener: &dyn Opener,
+    wish: &Wish,
+    wanted: &Wanted,
+) -> Result<(Opened, BusStream, bool), AttachError> {
+    let mut request = Open {
+        dev: wish.device.clone(),
+        mode: CanMode::ReadWrite,
+        fd: true,
+        own: wanted.own,
+        filters: wanted.filters.clone(),
+        errors: wanted.errors,
+    };
+    let opcode = Opcode::CanInterfaceOpen;
+    let (answer, stream) = match opener.open(opcode, encode(&request)?, PATIENCE).await {
+        Err(AskError::Refused { status, error })
+            if status == Status::Forbidden && error.sub == sub::ACL =>
+        {
+            request.mode = CanMode::Read;
+            opener.open(opcode, encode(&request)?, PATIENCE).await?
+        }
+        other => other?,
+    };
+    match Opened::decode(&answer) {
+        Ok(opened) => Ok((opened, stream, request.mode.writes())),
+        Err(error) => {
+            stream.outlet.reset(Status::BadRequest);
+            Err(AttachError::Answer(error.to_string()))
+        }
+    }
+}
+
+fn encode(request: &Open) -> Result<Vec<u8>, AttachError> {
+    let encoded = request.encode();
+    encoded.map_err(|error| AttachError::Wish(error.to_string()))
+}
+
+/// Whether the owner lists the interface as one with FD. One that it does not list has none.
+async fn lists_fd(opener: &dyn Opener, device: &str) -> bool {
+    let mut payload = Vec::new();
+    encode_empty(&mut payload);
+    let listed = opener.call(Opcode::CanInterfaceList, payload, PATIENCE);
+    let list = match listed.await {
+        Ok(answer) => InterfaceList::decode(&answer).unwrap_or_default(),
+        Err(_) => InterfaceList::default(),
+    };
+    list.ifs.iter().any(|entry| entry.dev == device && entry.fd)
+}
+
+fn here(what: &str, cause: io::Error) -> AttachError {
+    use nix::errno::Errno;
+    let mend = match cause.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EOPNOTSUPP) => Some("modprobe vcan && modprobe vxcan"),
+        Some(Errno::EPERM) => Some("run the client as root"),
+        _ => None,
+    };
+    AttachError::Here {
+        what: what.to_owned(),
+        cause,
+        mend: mend.map(str::to_owned),
+    }
+}
+
+struct CanHandle {
+    name: String,
+    asks: mpsc::UnboundedSender<Ask>,
+}
+
+impl Handle for CanHandle {
+    fn files(&self) -> Vec<String> {
+        vec![self.name.clone()]
+    }
+
+    fn detach(&self) {
+        // Once it has ended there is nothing to detach.
+        let _ = self.asks.send(Ask::Detach);
+    }
+
+    fn operate(&self, operation: String, parameters: Parameters) -> Operating<'_> {
+        let asks = self.asks.clone();
+        Box::pin(async move {
+            let operation = Operation::read(&operation, &parameters)?;
+            operation.perform(&asks).await
+        })
+    }
+}

@@ -1,0 +1,194 @@
+//! What was asked of the owner, and for which call of a program.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use tokio::sync::oneshot;
+
+use super::termios::Termios;
+use crate::bus::serial::op::Lines;
+use crate::bus::{AskError, Outgoing, Outlet, OutletError};
+use crate::wire::class::Class;
+use crate::wire::opcode::Opcode;
+
+/// Longest answer: six lines, or the settings, or an error with its text.
+const REPLY: u32 = 1024;
+
+/// Why something was asked.
+#[derive(Debug)]
+pub enum Purpose {
+    /// These settings are wanted.
+    Configure(Termios),
+    /// RS-485 settings are wanted.
+    Rs485,
+    /// A program wants to know the lines.
+    Lines,
+    /// The lines change; nobody waits for it.
+    SetLines,
+    /// All output shall be transmitted first.
+    Drain(Then),
+    /// The call ends with this answer, which has no content.
+    Finish,
+    /// Bytes are thrown away; what arrives before the answer as well, if it is input.
+    Flush {
+        /// Input, or only output.
+        input: bool,
+    },
+    /// The last program has closed the tty: its output is to be transmitted, then the lines drop.
+    Close,
+    /// A subcommand wants it.
+    Operate(oneshot::Sender<Result<Lines, AskError>>),
+}
+
+/// What follows when all output is transmitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The call ends.
+    Finish,
+    /// Settings take effect; input is thrown away with `flush`.
+    Configure {
+        /// The settings.
+        wanted: Termios,
+        /// `TCSETSF`.
+        flush: bool,
+    },
+    /// A break of so many milliseconds.
+    Break(u32),
+    /// Nothing: the call was interrupted.
+    Nothing,
+}
+
+/// A request that has no answer yet.
+#[derive(Debug)]
+pub struct Ask {
+    /// The call that waits for it.
+    pub call: Option<u64>,
+    /// Why.
+    pub purpose: Purpose,
+}
+
+/// What is to be sent.
+#[derive(Debug)]
+pub struct Question {
+    /// The operation.
+    pub opcode: Opcode,
+    /// Its parameters.
+    pub payload: Vec<u8>,
+    /// Milliseconds after which it is given up; 0 is never.
+    pub timeout_ms: u32,
+}
+
+/// The requests to the owner.
+pub struct Asks {
+    outlet: Rc<dyn Outlet>,
+    outstanding: BTreeMap<u32, Ask>,
+    /// The peer had no room for these.
+    waiting: VecDeque<(Outgoing, Ask)>,
+    closed: bool,
+}
+
+impl Asks {
+    /// None yet.
+    pub const fn new(outlet: Rc<dyn Outlet>) -> Self {
+        Self {
+            outlet,
+            outstanding: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            closed: false,
+        }
+    }
+
+    /// The stream.
+    pub fn outlet(&self) -> &dyn Outlet {
+        self.outlet.as_ref()
+    }
+
+    /// Asks. The ask comes back when the stream is closed.
+    ///
+    /// # Errors
+    /// It cannot be sent any more.
+    pub fn send(&mut self, question: Question, ask: Ask) -> Result<(), Ask> {
+        let urgent = matches!(
+            question.opcode,
+            Opcode::SerialControlSet | Opcode::SerialControlGet
+        );
+        let outgoing = Outgoing {
+            opcode: question.opcode,
+            class: if urgent {
+                Class::Interrupt
+            } else {
+                Class::Interactive
+            },
+            payload: question.payload,
+            reply_len: REPLY,
+            timeout_ms: question.timeout_ms,
+            deadline_ms: 0,
+        };
+        if self.closed {
+            return Err(ask);
+        }
+        self.waiting.push_back((outgoing, ask));
+        self.flush()
+    }
+
+    /// Sends what waits, as far as there is room.
+    fn flush(&mut self) -> Result<(), Ask> {
+        while let Some((outgoing, ask)) = self.waiting.pop_front() {
+            match self.outlet.request(outgoing) {
+                Ok(corr) => {
+                    self.outstanding.insert(corr, ask);
+                }
+                Err(OutletError::WouldBlock(outgoing)) => {
+                    self.waiting.push_front((outgoing, ask));
+                    break;
+                }
+                Err(OutletError::TooLarge | OutletError::Closed) => return Err(ask),
+            }
+        }
+        Ok(())
+    }
+
+    /// What an answer is for, once it is the final one.
+    pub fn answered(&mut self, corr: u32) -> Option<Ask> {
+        self.outstanding.remove(&corr)
+    }
+
+    /// Sends more after an answer came; what cannot be sent any more comes back.
+    pub fn go_on(&mut self) -> Vec<Ask> {
+        let mut failed = Vec::new();
+        while let Err(ask) = self.flush() {
+            failed.push(ask);
+        }
+        failed
+    }
+
+    /// A call does not wait any longer. What it asked for happens all the same, unless it was only
+    /// to wait. Whether there was such a call.
+    pub fn forget(&mut self, call: u64) -> bool {
+        for (&corr, ask) in &mut self.outstanding {
+            if ask.call == Some(call) {
+                ask.call = None;
+                if let Purpose::Drain(then) = &mut ask.purpose {
+                    *then = Then::Nothing;
+                    self.outlet.cancel(corr);
+                }
+                return true;
+            }
+        }
+        let waits = |(_, ask): &(Outgoing, Ask)| ask.call == Some(call);
+        let Some(index) = self.waiting.iter().position(waits) else {
+            return false;
+        };
+        self.waiting.remove(index);
+        true
+    }
+
+    /// Nothing is answered any more.
+    pub fn close(&mut self) -> Vec<Ask> {
+        self.closed = true;
+        let waiting = std::mem::take(&mut self.waiting);
+        let outstanding = std::mem::take(&mut self.outstanding);
+        let waiting = waiting.into_iter().map(|(_, ask)| ask);
+        outstanding.into_values().chain(waiting).collect()
+    }
+}

@@ -1,0 +1,228 @@
+//! From a wish to a tty.
+
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::device::Device;
+use super::name::{self, NAMES, NameFile, PREFIX};
+use super::pulse;
+use super::pump::{self, Pump, outgoing};
+use super::settings;
+use super::termios::Termios;
+use crate::bus::serial::op::{Lines, Mode, OpenRequest, Settings};
+use crate::bus::{
+    AskError, AttachError, Attaching, BusStream, Inbound, Local, Opener, OperateError, Operating,
+    Parameters, Presenter, Wish,
+};
+use crate::kernel::cuse::{CHANNEL, Config, Cuse, MAX_TRANSFER};
+use crate::wire::error::ErrorMap;
+use crate::wire::opcode::Opcode;
+
+/// How long the owner has to open its port.
+const OPENING: Duration = Duration::from_secs(10);
+/// How many names are tried.
+const NUMBERS: u32 = 256;
+
+/// Serial ports become ttys.
+pub const PRESENTER: Presenter = Presenter {
+    class: "serial",
+    ways: &["cuse"],
+    options: &[],
+    check,
+    attach: |opener, wish| -> Attaching { Box::pin(attach(opener, wish)) },
+    operate: Some(
+        |opener, wish, operation, parameters| -> Operating<'static> {
+            Box::pin(operate(opener, wish, operation, parameters))
+        },
+    ),
+};
+
+fn check() -> Result<(), AttachError> {
+    match Path::new(CHANNEL).metadata() {
+        Ok(_) => Ok(()),
+        Err(cause) => Err(no_cuse(cause)),
+    }
+}
+
+async fn attach(opener: Rc<dyn Opener>, wish: Wish) -> Result<Local, AttachError> {
+    if let Some(complaint) = wish.name.as_deref().and_then(name::complaint) {
+        return Err(AttachError::Wish(complaint));
+    }
+    check()?;
+    let (settings, mut stream) = open(opener.as_ref(), &wish.device).await?;
+    match make(&wish) {
+        Ok((device, name, file)) => Ok(start(Rc::new(device), stream, settings, &name, file)),
+        Err(error) => {
+            // The error is what a person wants to know.
+            let _ = tokio::time::timeout(OPENING, pump::close(&mut stream)).await;
+            Err(error)
+        }
+    }
+}
+
+/// Opens the owner's port as a tty is that nobody has set.
+async fn open(opener: &dyn Opener, device: &str) -> Result<(Settings, BusStream), AttachError> {
+    let request = OpenRequest {
+        dev: device.to_owned(),
+        mode: Mode::ReadWrite,
+        settings: Settings::default().with(&settings::wanted(&Termios::FIRST)),
+    };
+    let payload = request
+        .encode()
+        .map_err(|error| AttachError::Answer(error.to_string()))?;
+    let (answer, mut stream) = opener
+        .open(Opcode::SerialPortOpen, payload, OPENING)
+        .await?;
+    match Settings::decode(&answer) {
+        Ok(settings) => Ok((settings, stream)),
+        Err(error) => {
+            // What it did answer is what a person wants to know.
+            let _ = tokio::time::timeout(OPENING, pump::close(&mut stream)).await;
+            Err(AttachError::Answer(error.to_string()))
+        }
+    }
+}
+
+fn start(
+    device: Rc<dyn Device>,
+    stream: BusStream,
+    settings: Settings,
+    name: &str,
+    file: Option<NameFile>,
+) -> Local {
+    let node = format!("/dev/{name}");
+    tracing::info!(%node, "serial port attached");
+    let (pump, steering) = Pump::new(device, stream, settings, node.clone());
+    let task = tokio::task::spawn_local(async move {
+        let ended = pump.run(move || drop(file)).await;
+        tracing::info!(%node, %ended, "serial port detached");
+        ended
+    });
+    Local {
+        handle: Rc::new(steering),
+        ended: Box::pin(async move {
+            task.await
+                .unwrap_or_else(|error| crate::bus::Ended::Failed(error.to_string()))
+        }),
+    }
+}
+
+type Made = (Cuse, String, Option<NameFile>);
+
+/// Makes the device under the name that is wished for, or the first free one.
+fn make(wish: &Wish) -> Result<Made, AttachError> {
+    if let Some(name) = &wish.name {
+        return make_named(wish, name).map_err(|cause| match cause.kind() {
+            io::ErrorKind::AlreadyExists => {
+                AttachError::Wish(format!("there is a /dev/{name} already"))
+            }
+            _ => no_device(name, cause),
+        });
+    }
+    for number in 0..NUMBERS {
+        let name = format!("{PREFIX}{number}");
+        match make_named(wish, &name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(cause) => return Err(no_device(&name, cause)),
+            Ok(made) => return Ok(made),
+        }
+    }
+    Err(AttachError::Wish(format!(
+        "all names from {PREFIX}0 on are taken"
+    )))
+}
+
+fn make_named(wish: &Wish, name: &str) -> io::Result<Made> {
+    // Another tty's file must stay as it is.
+    if Path::new("/dev").join(name).symlink_metadata().is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    // udev looks for it as soon as there is a device.
+    let title = if wish.title.is_empty() {
+        &wish.device
+    } else {
+        &wish.title
+    };
+    let file = NameFile::write(Path::new(NAMES), name, &wish.node, title)?;
+    let config = Config {
+        name: name.to_owned(),
+        max_read: MAX_TRANSFER,
+        max_write: MAX_TRANSFER,
+    };
+    Ok((Cuse::create(&config)?, name.to_owned(), file))
+}
+
+fn no_device(name: &str, cause: io::Error) -> AttachError {
+    if cause.kind() == io::ErrorKind::NotFound {
+        return no_cuse(cause);
+    }
+    AttachError::Here {
+        what: format!("cannot make /dev/{name}"),
+        cause,
+        mend: None,
+    }
+}
+
+fn no_cuse(cause: io::Error) -> AttachError {
+    AttachError::Here {
+        what: format!("no character devices can be made: {CHANNEL}"),
+        cause,
+        mend: Some("modprobe cuse".to_owned()),
+    }
+}
+
+/// An operation on a port that is not local.
+async fn operate(
+    opener: Rc<dyn Opener>,
+    wish: Wish,
+    operation: String,
+    parameters: Parameters,
+) -> Result<serde_json::Value, OperateError> {
+    let set = pulse::sequence(&operation, &parameters)?;
+    let payload = set
+        .encode()
+        .map_err(|error| OperateError::Failed(error.to_string()))?;
+    let (_, mut stream) =
+        open(opener.as_ref(), &wish.device)
+            .await
+            .map_err(|error| match error {
+                AttachError::Ask(error) => OperateError::Ask(error),
+                other => OperateError::Failed(other.to_string()),
+            })?;
+    let request = outgoing(Opcode::SerialControlSet, payload);
+    let lines = match stream.outlet.request(request) {
+        Ok(corr) => lines_after(&mut stream, corr).await,
+        Err(error) => Err(AskError::NotSent(error.to_string()).into()),
+    };
+    // It has happened, or not, whatever the owner says now.
+    let _ = tokio::time::timeout(OPENING, pump::close(&mut stream)).await;
+    Ok(pulse::report(&lines?))
+}
+
+async fn lines_after(stream: &mut BusStream, corr: u32) -> Result<Lines, OperateError> {
+    while let Some(inbound) = stream.inbound.recv().await {
+        match inbound {
+            Inbound::Response {
+                corr: of,
+                status,
+                payload,
+                ..
+            } if of == corr => {
+                if !status.is_success() {
+                    let error = ErrorMap::decode(&payload).unwrap_or_default();
+                    return Err(AskError::Refused { status, error }.into());
+                }
+                return Lines::decode(&payload)
+                    .map_err(|error| OperateError::Failed(error.to_string()));
+            }
+            Inbound::Data { payload, .. } | Inbound::Event { payload, .. } => {
+                stream.outlet.consume(payload.len());
+            }
+            Inbound::Closed | Inbound::Reset { .. } => break,
+            _ => {}
+        }
+    }
+    Err(AskError::Ended("the owner ended the stream".into()).into())
+}
