@@ -6,6 +6,8 @@ mod cuse;
 mod serial_tty;
 #[path = "plan/input.rs"]
 mod input;
+#[path = "plan/gpio.rs"]
+mod gpio;
 
 /// A guest, or a pair of guests, and the cases that share its boot.
 #[derive(Default)]
@@ -131,6 +133,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         cuse::boot(),
         serial_tty::boot(),
         input::boot(),
+        gpio::boot(),
     ]
 }
 
