@@ -425,26 +425,46 @@ fn an_input_that_is_to_be_another_way_is_requested_anew() {
     });
 }
 
+async fn edge_by_edge(edge: Edge) {
+    let bench = Bench::new(lines(1), &[]).await;
+    let used = LineUse {
+        edge,
+        ..LineUse::default()
+    };
+    bench.happens(0, &[Change::Used(Some(used))]).await;
+    bench.pulls();
+    for rising in [true, false, true] {
+        bench.owner.edge(0, rising);
+    }
+    settle().await;
+    assert_eq!(bench.pulls(), [(0, true)]);
+    bench.happens(0, &[Change::Read]).await;
+    assert_eq!(bench.pulls(), [(0, false)]);
+    // One that is never read holds up nothing for ever.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert_eq!(bench.pulls(), [(0, true)]);
+}
+
 #[test]
 fn edge_detection_sees_each_edge_before_the_next() {
+    on_this_thread(edge_by_edge(Edge::Both));
+}
+
+#[test]
+fn edge_detection_that_the_kernel_does_not_tell_of_sees_each_edge_too() {
+    on_this_thread(edge_by_edge(Edge::None));
+}
+
+#[test]
+fn nobody_looks_at_a_line_that_is_only_followed() {
     on_this_thread(async {
         let bench = Bench::new(lines(1), &[]).await;
-        let used = LineUse {
-            edge: Edge::Both,
-            ..LineUse::default()
-        };
-        bench.happens(0, &[Change::Used(Some(used))]).await;
         bench.pulls();
         for rising in [true, false, true] {
             bench.owner.edge(0, rising);
         }
         settle().await;
-        assert_eq!(bench.pulls(), [(0, true)]);
-        bench.happens(0, &[Change::Read]).await;
-        assert_eq!(bench.pulls(), [(0, false)]);
-        // One that is never read holds up nothing for ever.
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        assert_eq!(bench.pulls(), [(0, true)]);
+        assert_eq!(bench.pulls(), [(0, true), (0, false), (0, true)]);
     });
 }
 

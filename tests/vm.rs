@@ -13,6 +13,8 @@ mod device;
 mod echo;
 #[path = "vm/guest.rs"]
 mod guest;
+#[path = "vm/input_tool.rs"]
+mod input_tool;
 #[path = "vm/plan.rs"]
 mod plan;
 #[path = "vm/ramp.rs"]

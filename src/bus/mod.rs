@@ -35,6 +35,7 @@ pub const OWNED: &[&Owned] = &[
     &gpio::server::OWNED,
     &hid::server::OWNED,
     &serial::server::OWNED,
+    &pwm::server::OWNED,
 ];
 
 /// How devices are made local, besides those of USB.
@@ -43,6 +44,7 @@ pub const PRESENTERS: &[&Presenter] = &[
     &gpio::client::PRESENTER,
     &hid::client::PRESENTER,
     &serial::client::PRESENTER,
+    &pwm::client::PRESENTER,
 ];
 
 /// What a bus half may do on its stream; implemented by the daemon's peer.

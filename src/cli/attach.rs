@@ -60,7 +60,7 @@ fn option(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn parse(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse(text: &str) -> Result<(String, String), String> {
     match text.split_once('/') {
         Some((node, device)) if !node.is_empty() && !device.is_empty() => {
             Ok((node.to_owned(), device.to_owned()))

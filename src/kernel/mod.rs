@@ -10,6 +10,7 @@ mod gpio_mark;
 pub mod gpio_sim;
 pub mod gpio_watch;
 pub mod privileges;
+pub mod pwm;
 pub mod random;
 pub mod sockopt;
 pub mod termios;

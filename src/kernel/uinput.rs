@@ -17,7 +17,9 @@ use super::evdev::codes::{
     EV_ABS, EV_FF, EV_KEY, EV_LED, EV_MSC, EV_REL, EV_REP, EV_SND, EV_SW, EV_UINPUT, UI_FF_ERASE,
     UI_FF_UPLOAD,
 };
-use super::evdev::{Codes, Description, Effect, Event, Watch, read_events, write_events};
+use super::evdev::{Codes, Description, Effect, Event, read_events, write_events};
+
+pub use super::evdev::Watch;
 
 /// `UINPUT_MAX_NAME_SIZE`, the closing NUL included.
 const NAME: usize = 80;

@@ -1,10 +1,11 @@
 //! What the programs of the user tell the device.
 
+use myclerk::bus::Outgoing;
 use myclerk::bus::hid::op::{Configure, Configured};
-use myclerk::bus::{Class, Outgoing};
 use myclerk::kernel::evdev::codes::{EV_FF, EV_REP, EV_SND, FF_AUTOCENTER, FF_GAIN};
 use myclerk::kernel::evdev::{Effect, Event, Kind, Wave};
 use myclerk::kernel::uinput::Wish;
+use myclerk::wire::class::Class;
 use nix::errno::Errno;
 
 use crate::rig::{KEY_A, LED_CAPS, Rig, key, led, run, until};

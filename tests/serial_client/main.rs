@@ -3,6 +3,7 @@
 mod ending;
 mod lines;
 mod opening;
+mod pair;
 mod reading;
 mod rig;
 mod settings;

@@ -66,7 +66,7 @@ impl Call {
 }
 
 impl Kernel {
-    fn new() -> Rc<Self> {
+    pub(crate) fn new() -> Rc<Self> {
         let (to_tty, calls) = mpsc::unbounded_channel();
         Rc::new(Self {
             calls: Mutex::new(calls),

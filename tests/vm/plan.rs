@@ -2,6 +2,12 @@
 
 #[path = "plan/cuse.rs"]
 mod cuse;
+#[path = "plan/serial_tty.rs"]
+mod serial_tty;
+#[path = "plan/input.rs"]
+mod input;
+#[path = "plan/gpio.rs"]
+mod gpio;
 
 /// A guest, or a pair of guests, and the cases that share its boot.
 #[derive(Default)]
@@ -125,6 +131,9 @@ pub(crate) fn boots() -> Vec<Boot> {
         many(),
         cycles(),
         cuse::boot(),
+        serial_tty::boot(),
+        input::boot(),
+        gpio::boot(),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::device::{self, Camera, Microphone, Mouse};
-use crate::{echo, ramp, say, turns};
+use crate::{echo, input_tool, ramp, say, turns};
 
 /// The result of the tool that the command line names; `None` when it names tests.
 pub(crate) fn asked_for() -> Option<ExitCode> {
@@ -33,6 +33,15 @@ fn run(words: &[&str]) -> io::Result<()> {
         ["microphone"] => device::plug_in(&mut Microphone),
         ["mouse"] => device::plug_in(&mut Mouse::default()),
         ["echo", name] => echo::serve(name),
+        ["pad", orders] => input_tool::serve(Path::new(orders)),
+        ["input-set", node, kind, code, value] => input_tool::set(
+            Path::new(node),
+            number(kind)?,
+            number(code)?,
+            number(value)?,
+        ),
+        ["input-hold", node] => input_tool::hold(Path::new(node)),
+        ["input-effects", node] => input_tool::effects(Path::new(node)),
         ["write-ramp", file, lead, frames, tail] => ramp::write(
             Path::new(file),
             number(lead)?,

@@ -39,7 +39,7 @@ impl<T> Waiting<T> {
 
     /// Takes the oldest if it has waited too long.
     pub(super) fn expired(&mut self, now: Instant) -> Option<T> {
-        let late = self.expiry().is_some_and(|expiry| expiry < now);
+        let late = self.expiry().is_some_and(|expiry| expiry <= now);
         late.then(|| self.pop()).flatten()
     }
 
@@ -98,8 +98,8 @@ mod tests {
         let mut waiting = Waiting::new();
         waiting.push(start, 'a');
         waiting.push(start + Duration::from_secs(1), 'b');
-        assert_eq!(waiting.expired(start + DEADLINE), None);
-        let late = start + DEADLINE + Duration::from_millis(1);
+        let late = start + DEADLINE;
+        assert_eq!(waiting.expired(late - Duration::from_millis(1)), None);
         assert_eq!(waiting.expired(late), Some('a'));
         assert_eq!(waiting.expired(late), None);
         assert_eq!(waiting.take(|item| *item == 'b'), Some('b'));

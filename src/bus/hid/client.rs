@@ -44,7 +44,6 @@ pub const PRESENTER: Presenter = Presenter {
     attach: |opener, wish| -> Attaching {
         Box::pin(async move { attach(&UinputMaker::default(), opener, wish).await })
     },
-    operate: None,
 };
 
 fn check() -> Result<(), AttachError> {

@@ -55,6 +55,8 @@ pub(super) struct Pump {
     port: Box<dyn CanPort>,
     stream: BusStream,
     asks: mpsc::UnboundedReceiver<Ask>,
+    /// Somebody has its handle.
+    steered: bool,
     answers: BTreeMap<u32, Answer>,
     /// The owner lets us send.
     writes: bool,
@@ -78,6 +80,7 @@ impl Pump {
             port,
             stream,
             asks,
+            steered: true,
             answers: BTreeMap::new(),
             writes,
             sending: Waiting::new(),
@@ -108,7 +111,7 @@ impl Pump {
             let first = self.heard.front().filter(|_| self.full.is_none());
             let step = tokio::select! {
                 message = self.stream.inbound.recv() => Step::Inbound(message),
-                ask = self.asks.recv() => Step::Asked(ask),
+                ask = self.asks.recv(), if self.steered => Step::Asked(ask),
                 local = poll_fn(|context| self.port.poll_receive(context, &mut frames)) => {
                     Step::Local(local)
                 }
@@ -255,13 +258,17 @@ impl Pump {
     }
 
     fn asked(&mut self, ask: Option<Ask>) -> Option<Ended> {
-        let Some(Ask::Request {
-            opcode,
-            payload,
-            answer,
-        }) = ask
-        else {
-            return Some(Ended::Detached);
+        let (opcode, payload, answer) = match ask {
+            Some(Ask::Request {
+                opcode,
+                payload,
+                answer,
+            }) => (opcode, payload, answer),
+            Some(Ask::Detach) => return Some(Ended::Detached),
+            None => {
+                self.steered = false;
+                return None;
+            }
         };
         match self.stream.outlet.request(outgoing(opcode, payload)) {
             Ok(corr) => {

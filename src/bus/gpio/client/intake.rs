@@ -68,9 +68,8 @@ impl Intake {
         match self.output().map(|used| used.drive) {
             Some(Drive::OpenDrain) => self.set(input, inbox),
             Some(Drive::OpenSource) => self.set(!input, inbox),
-            Some(Drive::PushPull) => {}
             None if input => self.early.clear(),
-            None => {}
+            Some(Drive::PushPull) | None => {}
         }
     }
 

@@ -13,8 +13,8 @@ use tokio::time::{sleep, timeout};
 use super::inbox::{Inbox, Order};
 use super::local::{LineUse, Sim};
 use crate::bus::gpio::op::{
-    Direction, Edge, EdgeEvent, LineInfo, LineInfoRequest, LineRequest, LineRequested, SetLines,
-    encode_empty,
+    Direction, Drive, Edge, EdgeEvent, LineInfo, LineInfoRequest, LineRequest, LineRequested,
+    SetLines, encode_empty,
 };
 use crate::bus::{
     AskError, BusStream, Ended, Inbound, MAX_AGE_SECS, Opener, Outgoing, OutletError,
@@ -34,6 +34,8 @@ const WINDOW: usize = 16;
 const LOOK: Duration = Duration::from_millis(20);
 /// The same where it does not look: with one edge only, the edge is the level.
 const GLANCE: Duration = Duration::from_millis(1);
+/// After so many changes that nobody looked at, nobody is expected to.
+const PATIENCE: u32 = 4;
 /// When a request that did not fit is tried again.
 const RETRY: Duration = Duration::from_millis(2);
 
@@ -149,6 +151,10 @@ struct Held {
     unanswered: usize,
     /// The level of an input.
     level: bool,
+    /// A program of this machine uses it; it is not only followed.
+    user: bool,
+    /// Changes in a row that edge detection did not look at.
+    unseen: u32,
 }
 
 /// The task of one line.
@@ -170,7 +176,7 @@ impl Worker {
     /// Carries out the orders until the last one.
     pub(super) async fn run(mut self) {
         if self.follows() {
-            self.open(LineUse::default(), false).await;
+            self.open(None).await;
         }
         loop {
             let room = self
@@ -202,21 +208,22 @@ impl Worker {
             .filter(|held| input && held.used.is_like(&used))
         {
             held.used = used;
+            held.user = true;
+            held.unseen = 0;
             // A local bias is a pull too; the line's real level comes after it.
             let level = held.level;
             return self.pull(level).await;
         }
         self.close().await;
-        self.open(used, level).await;
+        self.open(Some((used, level))).await;
     }
 
     async fn idle(&mut self) {
+        let plain = |held: &&mut Held| held.used.is_like(&LineUse::default());
         if self.follows()
-            && self
-                .held
-                .as_ref()
-                .is_some_and(|held| held.used.is_like(&LineUse::default()))
+            && let Some(held) = self.held.as_mut().filter(plain)
         {
+            held.user = false;
             return;
         }
         self.close().await;
@@ -225,13 +232,14 @@ impl Worker {
             && info.dir == Direction::Input
             && !info.used
         {
-            self.open(LineUse::default(), false).await;
+            self.open(None).await;
         }
     }
 
-    /// Requests the line at its owner. This machine's program has its line already: all that can be
-    /// done with a refusal is to tell of it.
-    async fn open(&mut self, used: LineUse, level: bool) {
+    /// Requests the line at its owner, as a program uses it, or else to follow it. This machine's
+    /// program has its line already: all that can be done with a refusal is to tell of it.
+    async fn open(&mut self, wanted: Option<(LineUse, bool)>) {
+        let (used, level) = wanted.unwrap_or_default();
         let mut asked = self.request(used, level, Edge::Both).await;
         if used.dir == Direction::Input && asked.as_ref().is_err_and(may_lack_interrupts) {
             asked = self.request(used, level, Edge::None).await;
@@ -252,6 +260,8 @@ impl Worker {
                     stream,
                     unanswered: 0,
                     level,
+                    user: wanted.is_some(),
+                    unseen: 0,
                 });
                 if used.dir == Direction::Input {
                     self.pull(level).await;
@@ -276,11 +286,7 @@ impl Worker {
             dir: used.dir,
             val: u64::from(output && level != used.low),
             bias: used.bias,
-            drive: if output {
-                used.drive
-            } else {
-                Default::default()
-            },
+            drive: if output { used.drive } else { Drive::default() },
             low: used.low,
             edge: if output { Edge::None } else { edge },
             debounce_us: if output { 0 } else { used.debounce_us },
@@ -369,7 +375,7 @@ impl Worker {
                         self.pull(level).await;
                     }
                     None => {
-                        tracing::debug!(line = self.line.number, %opcode, "an event without sense")
+                        tracing::debug!(line = self.line.number, %opcode, "an event without sense");
                     }
                 }
                 outlet.consume(payload.len());
@@ -405,7 +411,7 @@ impl Worker {
             return;
         };
         let changed = core::mem::replace(&mut held.level, level) != level;
-        let edge = held.used.edge;
+        let (edge, user) = (held.used.edge, held.user);
         let reads = self.line.reads.get();
         if let Err(error) = self.desk.sim.set_pull(self.line.number, level) {
             return self.desk.end(Ended::Failed(format!(
@@ -413,9 +419,26 @@ impl Worker {
             )));
         }
         match edge {
-            Edge::Both if changed => drop(timeout(LOOK, self.line.read_since(reads)).await),
-            Edge::Rising | Edge::Falling if changed => sleep(GLANCE).await,
+            Edge::Both | Edge::None if changed && user => self.be_seen(reads).await,
+            Edge::Rising | Edge::Falling if changed && user => sleep(GLANCE).await,
             Edge::Both | Edge::Rising | Edge::Falling | Edge::None => {}
+        }
+    }
+
+    /// Waits until edge detection has read the line, if it does. Of a program that uses the first
+    /// version of the interface (libgpiod 1) the kernel does not say whether it waits for edges.
+    async fn be_seen(&mut self, reads: u64) {
+        let Some(held) = self.held.as_mut() else {
+            return;
+        };
+        if held.unseen < PATIENCE {
+            let seen = timeout(LOOK, self.line.read_since(reads)).await.is_ok();
+            held.unseen = if seen { 0 } else { held.unseen + 1 };
+        } else {
+            sleep(GLANCE).await;
+            if self.line.reads.get() != reads {
+                held.unseen = 0;
+            }
         }
     }
 

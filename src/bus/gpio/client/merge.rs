@@ -26,12 +26,12 @@ pub(super) fn merge(
     for trace in traces {
         if let Some(time) = time(&trace) {
             while let Some(change) = watched.next_if(|change| time_of(change) < time) {
-                out.push(used(change));
+                out.push(used(&change));
             }
         }
         value(&trace, numbers, &mut out);
     }
-    out.extend(watched.map(used));
+    out.extend(watched.map(|change| used(&change)));
     out
 }
 
@@ -78,11 +78,14 @@ fn value(trace: &Trace, numbers: Numbers, out: &mut Vec<LineChange>) {
     out.extend(line.map(|line| (line, change)));
 }
 
-fn used(change: Watched) -> LineChange {
-    (change.line, Change::Used(change.used.map(line_use)))
+fn used(change: &Watched) -> LineChange {
+    (
+        change.line,
+        Change::Used(change.used.as_ref().map(line_use)),
+    )
 }
 
-fn line_use(used: gpio_watch::LineUse) -> LineUse {
+fn line_use(used: &gpio_watch::LineUse) -> LineUse {
     LineUse {
         dir: match used.direction {
             gpio_watch::Direction::Input => Direction::Input,

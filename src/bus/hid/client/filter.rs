@@ -30,6 +30,8 @@ pub(super) fn presentable(mut of: Description, back: bool) -> Result<Description
         if i64::from(axis.flat) > range {
             axis.flat = 0;
         }
+        // The owner's kernel has filtered the noise; ours would filter what is left once more.
+        axis.fuzz = 0;
     }
     if of.slots() > MAX_SLOTS {
         return Err(Impossible::Slots(of.slots()));

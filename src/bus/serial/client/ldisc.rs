@@ -27,6 +27,10 @@ pub enum Taken {
 
 /// The state of a line discipline.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the kernel's own flags, each for itself"
+)]
 pub struct Discipline {
     queue: Queue,
     output: Output,

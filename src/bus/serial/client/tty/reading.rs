@@ -74,13 +74,11 @@ impl Tty {
             let had = read.got.len();
             let answer = self.advance(&mut read, now);
             progress |= read.got.len() > had || answer.is_some();
-            match answer {
-                Some(answer) => self.answer(read.id, &answer),
-                None => {
-                    self.reads.push_front(read);
-                    break;
-                }
-            }
+            let Some(answer) = answer else {
+                self.reads.push_front(read);
+                break;
+            };
+            self.answer(read.id, &answer);
         }
         progress
     }

@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""What the tools of libgpiod 1 cannot do: many quick changes of one line."""
+
+import fcntl
+import os
+import statistics
+import struct
+import sys
+import time
+
+GET_LINE = 0xC250B407  # GPIO_V2_GET_LINE_IOCTL
+SET_VALUES = 0xC010B40F  # GPIO_V2_LINE_SET_VALUES_IOCTL
+OUTPUT = 1 << 3  # GPIO_V2_LINE_FLAG_OUTPUT
+LIMIT = 20
+
+
+def output(chip, line):
+    """A line of a chip, requested as an output that is low."""
+    offsets = struct.pack("64I", line, *[0] * 63)
+    config = struct.pack("QI5I", OUTPUT, 0, *[0] * 5) + bytes(240)
+    request = bytearray(offsets + b"lab".ljust(32, b"\0") + config + struct.pack("II5Ii", 1, 0, *[0] * 5, 0))
+    with open(chip, "rb") as file:
+        fcntl.ioctl(file, GET_LINE, request)
+    return struct.unpack("i", request[-4:])[0]
+
+
+def drive(line, level):
+    fcntl.ioctl(line, SET_VALUES, struct.pack("QQ", level, 1))
+
+
+def until(path, level):
+    """Waits until a file says so."""
+    end = time.monotonic() + LIMIT
+    while True:
+        with open(path) as file:
+            if file.read().strip() == str(level):
+                return
+        if time.monotonic() > end:
+            sys.exit(f"{path} did not become {level} within {LIMIT} s")
+        time.sleep(0.0005)
+
+
+def toggle(pull, value, count):
+    """The owner's input goes up and down; each time the local one has followed."""
+    for number in range(int(count)):
+        level = 1 - number % 2
+        with open(pull, "w") as file:
+            file.write("pull-up" if level else "pull-down")
+        until(value, level)
+
+
+def pulses(chip, line, count):
+    """As fast as a program can."""
+    handle = output(chip, int(line))
+    for number in range(int(count)):
+        drive(handle, 1 - number % 2)
+    sys.stdin.readline()
+
+
+def latency(chip, line, value, count):
+    """From the ioctl here to the level there."""
+    handle = output(chip, int(line))
+    took = []
+    for number in range(int(count)):
+        level = 1 - number % 2
+        begin = time.monotonic()
+        drive(handle, level)
+        until(value, level)
+        took.append(time.monotonic() - begin)
+    print(f"output latency: median {statistics.median(took) * 1000:.1f} ms, "
+          f"worst {max(took) * 1000:.1f} ms of {count} (emulated)")
+    os.close(handle)
+
+
+if __name__ == "__main__":
+    {"toggle": toggle, "pulses": pulses, "latency": latency}[sys.argv[1]](*sys.argv[2:])
