@@ -19,10 +19,10 @@ Examples:
   myclerk attach 'hub/FT232R USB UART'
   myclerk attach hub/usb@1-1.4  # whatever is plugged in there
   myclerk attach hub/serial:ttyUSB0 --name console
-  myclerk attach hub/can:can0 --name mycan --as vxcan
-  myclerk attach hub/hid:event3
+  myclerk attach hub/can:can0 --name bench --as vxcan -o filter=100:7F0 -o filter=200:7FF
+  myclerk attach hub/hid: -o grab=false  # a keyboard that its machine goes on hearing
   myclerk attach hub/gpio:gpiochip0
-  myclerk attach hub/pwm:pwmchip0 -o KEY=VALUE";
+  myclerk attach hub/pwm:pwmchip0";
 
 /// Make a device of another machine a device of this one
 ///

@@ -344,6 +344,17 @@ impl Device {
         self.users.first().map(|user| user.node)
     }
 
+    /// Every node that has it open, once each, in the order in which they came.
+    pub fn nodes(&self) -> Vec<[u8; 16]> {
+        let mut nodes = Vec::new();
+        for user in &self.users {
+            if !nodes.contains(&user.node) {
+                nodes.push(user.node);
+            }
+        }
+        nodes
+    }
+
     /// The hazard that keeps the device from being used under this policy.
     pub fn blocked(&self, policy: &ExportPolicy) -> Option<&Hazard> {
         let forced = policy.forces(self.found.names());

@@ -186,7 +186,7 @@ fn the_right_that_a_stream_needs_is_told_by_its_bus() {
     hub.plug("echo:one");
     let _server = hub.server();
     let laptop = hub.admit("laptop");
-    hub.share("echo:one", "laptop", "read");
+    hub.share("echo:one", "laptop", "r");
     let _client = laptop.user();
     let attach = laptop.run(&["attach", "hub/echo:one"]);
     assert_eq!(attach.code, 4, "{attach:?}");
@@ -243,7 +243,7 @@ fn a_device_is_taken_back_when_its_access_entry_goes() {
     hub.share("echo:one", "laptop", "rw");
     let client = laptop.user();
     assert_eq!(laptop.run(&["attach", "hub/echo:one"]).code, 0);
-    let read_only = ["acl", "grant", "echo:one", "laptop", "--mode", "read"];
+    let read_only = ["acl", "grant", "echo:one", "laptop", "--mode", "r"];
     assert_eq!(
         hub.run(&read_only).code,
         0,
@@ -385,7 +385,7 @@ fn calls_lists_and_properties_are_for_those_who_may_see_the_device() {
     let server = hub.server();
     let laptop = hub.admit("laptop");
     for device in ["echo:one", "echo:mute", "choir:all"] {
-        hub.share(device, "laptop", "read");
+        hub.share(device, "laptop", "r");
     }
     let mut session = Session::of(&laptop, &server);
     let control = Target::On(StreamId::CONTROL);

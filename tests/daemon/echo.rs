@@ -152,8 +152,13 @@ async fn serve(grant: Grant, stream: BusStream) -> End {
                 outlet.consume(payload.len());
                 outlet.data(payload, false);
             }
+            // The end of the session resets its streams first.
+            Some(Inbound::Reset {
+                status: Status::ServiceUnavailable,
+            })
+            | Some(Inbound::Closed)
+            | None => return End::PeerLeft,
             Some(Inbound::Reset { .. }) => return End::Detached,
-            Some(Inbound::Closed) | None => return End::PeerLeft,
             Some(_) => {}
         }
     }

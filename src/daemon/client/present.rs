@@ -8,10 +8,11 @@ use super::Client;
 use super::attached::{Attached, Form};
 use super::hub::Hub;
 use super::target::{Target, USB, ask_error};
-use crate::bus::{AttachError, Local, OperateError, Parameters, Presenter, Wish};
+use crate::bus::{AttachError, Ended, Local, OperateError, Parameters, Presenter, Wish};
 use crate::daemon::control::Conversation;
 use crate::daemon::control::message::{AttachedDevice, ControlError, NodeName};
 use crate::daemon::peer::Peer;
+use crate::wire::status::Status;
 
 /// A device that a person wants to have, and how.
 #[derive(Debug, Default)]
@@ -102,8 +103,17 @@ impl Client {
         let attached = Attached::new(node.clone(), target, Form::Other { presenter, handle });
         self.attached.borrow_mut().push(Rc::clone(&attached));
         let (client, watched) = (Rc::clone(self), Rc::clone(&attached));
+        let session = peer.downgrade();
         tokio::task::spawn_local(async move {
-            let end = ended.await;
+            let end = match ended.await {
+                // The end of a session resets its streams with that status (profile 14.3).
+                Ended::Owner(Status::ServiceUnavailable)
+                    if session.upgrade().is_none_or(|peer| peer.is_ending()) =>
+                {
+                    Ended::Session
+                }
+                end => end,
+            };
             let reason: &dyn std::error::Error = &end;
             let (node, device) = (&watched.node.name, &watched.device);
             tracing::info!(node, device, reason, "device is no longer attached");

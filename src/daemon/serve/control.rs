@@ -199,10 +199,10 @@ impl Server {
                     .user()
                     .map(|node| self.user_name(&hex::encode(&node))),
                 others: device
-                    .users
+                    .nodes()
                     .iter()
                     .skip(1)
-                    .map(|user| self.user_name(&hex::encode(&user.node)))
+                    .map(|node| self.user_name(&hex::encode(node)))
                     .collect(),
             })
             .collect()

@@ -192,6 +192,9 @@ fn a_shared_device_has_all_its_users_until_the_last_has_left() {
     let device = id("can:can0");
     let mut share = |node| registry.begin_use(&device, node, Sharing::Shared);
     let (one, other) = (share(ME).unwrap(), share([2; 16]).unwrap());
+    let once_more = share([2; 16]).unwrap();
+    let nodes = registry.get(&device).map(Device::nodes);
+    assert_eq!(nodes.unwrap(), [ME, [2; 16]]);
     assert_eq!(
         take(&mut registry, "can:can0", [3; 16]),
         Err(Refusal::InUse)
@@ -201,6 +204,7 @@ fn a_shared_device_has_all_its_users_until_the_last_has_left() {
     assert_eq!(left.user(), Some([2; 16]));
     assert_eq!(left.state(&ExportPolicy::default()), State::InUse);
     registry.end_use(&device, other);
+    registry.end_use(&device, once_more);
     assert!(take(&mut registry, "can:can0", [3; 16]).is_ok());
     assert_eq!(
         registry.begin_use(&device, ME, Sharing::Shared),
