@@ -4,6 +4,7 @@ mod daemons;
 mod kernel;
 mod machine;
 mod node;
+mod presenters;
 
 use std::fmt::Write as _;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 use super::Context;
 use super::errors::{CliError, Exit};
 use super::output::{self, clean};
+use crate::bus;
 use crate::daemon::control::Side;
 use crate::daemon::state::StateDir;
 use machine::Machine;
@@ -132,6 +134,7 @@ impl Doctor {
             kernel::usbfs_memory(&machine),
             kernel::udev_rules(&machine),
         ];
+        checks.extend(presenters::all(bus::PRESENTERS));
         checks.extend(node::state(&state));
         checks.push(node::clock(&machine, &state));
         checks.push(node::group());

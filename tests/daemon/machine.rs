@@ -34,7 +34,7 @@ impl Machine {
         self.start_as(self.command(args), args[0])
     }
 
-    fn start_as(&self, mut command: Command, name: &str) -> Daemon {
+    pub(crate) fn start_as(&self, mut command: Command, name: &str) -> Daemon {
         let log = self.path().join(format!("{name}.log"));
         let child = command
             .stdout(Stdio::null())

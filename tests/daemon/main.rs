@@ -6,6 +6,8 @@
     reason = "a failed step of a test is a failed test"
 )]
 
+mod buses;
+mod echo;
 #[allow(
     dead_code,
     reason = "which helpers are unused differs between test binaries"

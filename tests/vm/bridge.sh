@@ -87,6 +87,33 @@ attach() {
     must_come 30 "the remote device $1" remote_usb "$2" "$3"
 }
 
+# attach_bus DEVICE-ID [OPTION]...: prints what the device of another bus became, a line each.
+attach_bus() {
+    local device=$1
+    shift
+    laptop attach "hub/$device" --json "$@" >"$CASE_DIR/attached.json" 2>>"$CASE_DIR/attach.log" ||
+        fail "attach: $(tail -n 1 "$CASE_DIR/attach.log")"
+    jq -r '.files[]' "$CASE_DIR/attached.json"
+}
+
+# attached DEVICE-ID: whether the laptop has it.
+attached() {
+    laptop status --json | jq -e --arg device "$1" 'any(.client.attached[]; .device == $device)'
+}
+
+# user_of DEVICE-ID: the node that uses a device of the hub.
+user_of() {
+    hub list --local --json | jq -re --arg device "$1" '.local[] | select(.id == $device) | .user.name'
+}
+
+# detach_bus DEVICE-ID: back at its owner afterwards.
+detach_bus() {
+    laptop detach "hub/$1" >>"$CASE_DIR/attach.log" 2>&1 || fail "detach: $(tail -n 1 "$CASE_DIR/attach.log")"
+    must_come 30 "the end of the owner's use of $1" unused "$1"
+}
+
+unused() { [[ $(user_of "$1") == null ]]; }
+
 # attach_with_disk: the shared stick is local, its disk in `disk`.
 attach_with_disk() {
     # shellcheck disable=SC2086 # vendor and product are two words

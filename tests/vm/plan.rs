@@ -2,6 +2,8 @@
 
 #[path = "plan/cuse.rs"]
 mod cuse;
+#[path = "plan/serial_tty.rs"]
+mod serial_tty;
 
 /// A guest, or a pair of guests, and the cases that share its boot.
 #[derive(Default)]
@@ -125,6 +127,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         many(),
         cycles(),
         cuse::boot(),
+        serial_tty::boot(),
     ]
 }
 

@@ -3,79 +3,65 @@
 
 use std::collections::VecDeque;
 
-/// Breaks that are kept until their turn comes.
-const BREAKS: usize = 64;
-
-#[derive(Debug)]
-enum Piece {
-    Bytes { bytes: Vec<u8>, done: usize },
-    Break,
-}
-
-/// Bytes, and the breaks between them as far as their place is known.
+/// Bytes, in the pieces in which they arrived.
 #[derive(Debug, Default)]
 pub struct Incoming {
-    pieces: VecDeque<Piece>,
-    breaks: usize,
-}
-
-/// What comes next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next<'a> {
-    /// These bytes.
-    Bytes(&'a [u8]),
-    /// A break.
-    Break,
+    pieces: VecDeque<Vec<u8>>,
+    /// Of the first piece.
+    done: usize,
 }
 
 impl Incoming {
     /// Bytes arrived.
     pub fn push(&mut self, bytes: Vec<u8>) {
         if !bytes.is_empty() {
-            self.pieces.push_back(Piece::Bytes { bytes, done: 0 });
+            self.pieces.push_back(bytes);
         }
     }
 
-    /// The line was in the break condition.
-    pub fn push_break(&mut self) {
-        if self.breaks < BREAKS {
-            self.breaks += 1;
-            self.pieces.push_back(Piece::Break);
-        }
+    /// What comes next; nothing is never some.
+    pub fn next(&self) -> Option<&[u8]> {
+        self.pieces.front().and_then(|piece| piece.get(self.done..))
     }
 
-    /// What comes next.
-    pub fn next(&self) -> Option<Next<'_>> {
-        self.pieces.front().map(|piece| match piece {
-            Piece::Bytes { bytes, done } => Next::Bytes(bytes.get(*done..).unwrap_or_default()),
-            Piece::Break => Next::Break,
-        })
-    }
-
-    /// So many bytes of it are used up, or the break.
+    /// So many bytes of that are used up.
     pub fn advance(&mut self, count: usize) {
-        match self.pieces.front_mut() {
-            Some(Piece::Bytes { bytes, done }) => {
-                *done += count;
-                if *done >= bytes.len() {
-                    self.pieces.pop_front();
-                }
-            }
-            Some(Piece::Break) => {
-                self.breaks -= 1;
-                self.pieces.pop_front();
-            }
-            None => {}
+        self.done += count;
+        if self
+            .pieces
+            .front()
+            .is_some_and(|piece| self.done >= piece.len())
+        {
+            self.done = 0;
+            self.pieces.pop_front();
         }
     }
 
     /// Forgets everything; how many bytes that were.
     pub fn clear(&mut self) -> usize {
-        self.breaks = 0;
-        let left = |piece| match piece {
-            Piece::Bytes { bytes, done } => bytes.len() - done,
-            Piece::Break => 0,
-        };
-        self.pieces.drain(..).map(left).sum()
+        let done = std::mem::take(&mut self.done);
+        let all: usize = self.pieces.drain(..).map(|piece| piece.len()).sum();
+        all - done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_is_used_up_once() {
+        let mut incoming = Incoming::default();
+        incoming.push(b"abc".to_vec());
+        incoming.push(Vec::new());
+        incoming.push(b"de".to_vec());
+        assert_eq!(incoming.next(), Some(b"abc".as_slice()));
+        incoming.advance(2);
+        assert_eq!(incoming.next(), Some(b"c".as_slice()));
+        incoming.advance(1);
+        assert_eq!(incoming.next(), Some(b"de".as_slice()));
+        incoming.advance(1);
+        assert_eq!(incoming.clear(), 1);
+        assert_eq!(incoming.next(), None);
     }
 }

@@ -27,6 +27,10 @@ pub enum Taken {
 
 /// The state of a line discipline.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the kernel's own flags, each for itself"
+)]
 pub struct Discipline {
     queue: Queue,
     output: Output,
@@ -109,25 +113,6 @@ impl Discipline {
         for &byte in bytes {
             self.output.put(termios, byte, into);
         }
-    }
-
-    /// The line was in the break condition.
-    pub fn receive_break(&mut self, termios: &Termios) -> Taken {
-        if termios.input(flag::IGNBRK) {
-            return Taken::Yes;
-        }
-        if termios.input(flag::BRKINT) {
-            return Taken::Flush;
-        }
-        if !self.make_room(termios) {
-            return Taken::Full;
-        }
-        if termios.input(flag::PARMRK) {
-            self.queue.push(0xFF);
-            self.queue.push(0);
-        }
-        self.queue.push(0);
-        Taken::Yes
     }
 
     /// Bytes came from the line. How many were taken, and what the last of those led to;

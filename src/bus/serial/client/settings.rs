@@ -22,16 +22,16 @@ pub fn wanted(termios: &Termios) -> Change {
 
 /// Only what is to be changed; `None` when that is nothing.
 pub fn difference(from: &Termios, to: &Termios) -> Option<Change> {
-    fn new<T: PartialEq>(old: Option<T>, new: Option<T>) -> Option<T> {
+    fn new<T: Copy + PartialEq>(old: Option<T>, new: Option<T>) -> Option<T> {
         if old == new { None } else { new }
     }
-    let (old, new_) = (wanted(from), wanted(to));
+    let (old, to) = (wanted(from), wanted(to));
     let change = Change {
-        baud: new(old.baud, new_.baud),
-        bits: new(old.bits, new_.bits),
-        parity: new(old.parity, new_.parity),
-        stop: new(old.stop, new_.stop),
-        flow: new(old.flow, new_.flow),
+        baud: new(old.baud, to.baud),
+        bits: new(old.bits, to.bits),
+        parity: new(old.parity, to.parity),
+        stop: new(old.stop, to.stop),
+        flow: new(old.flow, to.flow),
         ..Change::default()
     };
     (change != Change::default()).then_some(change)

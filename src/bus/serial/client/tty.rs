@@ -101,6 +101,9 @@ impl Tty {
     /// A program called.
     pub fn request(&mut self, now: Instant, request: Request) {
         let Request { id, uid, body, .. } = request;
+        if matches!(body, Body::Read { .. } | Body::Write { .. }) {
+            self.send_lines();
+        }
         match body {
             Body::Open { flags } => self.open(id, uid, flags),
             Body::Release { fh } => self.release(fh),
@@ -159,12 +162,12 @@ impl Tty {
     /// Asks the owner; a call whose question cannot be sent fails.
     fn ask(&mut self, question: Question, ask: Ask) {
         if let Err(ask) = self.asks.send(question, ask) {
-            self.unanswered(ask);
+            self.unanswered(&ask);
         }
     }
 
     /// The owner does not answer any more.
-    fn unanswered(&self, ask: Ask) {
+    fn unanswered(&self, ask: &Ask) {
         if let Some(id) = ask.call {
             self.fail(id, Errno::EIO);
         }

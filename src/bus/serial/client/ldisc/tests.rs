@@ -246,19 +246,6 @@ fn a_byte_of_all_ones_is_doubled_where_errors_are_marked() {
 }
 
 #[test]
-fn a_break_is_ignored_marked_a_zero_or_a_flush() {
-    let with = |iflag| {
-        let mut line = Line::new(Termios { iflag, ..RAW });
-        let taken = line.discipline.receive_break(&line.termios);
-        (taken, line.read(100))
-    };
-    assert_eq!(with(0), (Taken::Yes, vec![0]));
-    assert_eq!(with(flag::PARMRK), (Taken::Yes, vec![0xFF, 0, 0]));
-    assert_eq!(with(flag::IGNBRK), (Taken::Yes, vec![]));
-    assert_eq!(with(flag::BRKINT), (Taken::Flush, vec![]));
-}
-
-#[test]
 fn a_full_queue_takes_nothing_until_it_is_read() {
     let mut line = Line::new(RAW);
     line.type_in(&[b'x'; 4095]);
@@ -305,6 +292,25 @@ fn input_is_thrown_away_where_it_is_not_wanted() {
         ..RAW
     });
     assert!(!line.type_in(b"abc").readable());
+}
+
+#[test]
+fn bytes_are_taken_in_one_go_as_one_by_one() {
+    let bytes: Vec<u8> = (0..5000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    for iflag in [0, flag::PARMRK, flag::IXON, flag::ICRNL, flag::IGNPAR] {
+        let mut together = Line::new(Termios { iflag, ..RAW });
+        let mut alone = Line::new(Termios { iflag, ..RAW });
+        let (count, taken) = together.discipline.receive_all(&together.termios, &bytes);
+        assert_eq!(taken, Taken::Full);
+        for &byte in &bytes[..count] {
+            assert_eq!(alone.discipline.receive(&alone.termios, byte), Taken::Yes);
+        }
+        assert_eq!(
+            alone.discipline.receive(&alone.termios, bytes[count]),
+            Taken::Full
+        );
+        assert_eq!(together.read(9999), alone.read(9999));
+    }
 }
 
 #[test]

@@ -128,7 +128,7 @@ impl Tty {
 
     fn ask_change(&mut self, change: &Change, ask: Ask) {
         let Ok(payload) = change.encode() else {
-            return self.unanswered(ask);
+            return self.unanswered(&ask);
         };
         let question = Question {
             opcode: Opcode::SerialPortConfigure,
@@ -162,7 +162,7 @@ impl Tty {
             ms: ms.clamp(1, MAX_BREAK_MS),
         };
         let Ok(payload) = of.encode() else {
-            return self.unanswered(ask);
+            return self.unanswered(&ask);
         };
         let question = Question {
             opcode: Opcode::SerialBreak,

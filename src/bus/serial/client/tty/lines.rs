@@ -9,7 +9,7 @@ use super::{Answer, Ask, Purpose, Question, Tty};
 use crate::bus::serial::client::ioctl::LineChange;
 use crate::bus::serial::client::structs::{Counters, line};
 use crate::bus::serial::client::termios::flag;
-use crate::bus::serial::op::{self, ControlSet, Edges, LineEvent, Lines};
+use crate::bus::serial::op::{self, ControlSet, Edges, Flush, LineEvent, Lines};
 use crate::wire::opcode::Opcode;
 
 /// A change of one line waits so long for a change of the other, so that both go in one request: a
@@ -149,7 +149,7 @@ impl Tty {
     /// Asks for a change of the lines, or a sequence of them.
     pub(super) fn ask_control(&mut self, set: &ControlSet, ask: Ask) {
         let Ok(payload) = set.encode() else {
-            return self.unanswered(ask);
+            return self.unanswered(&ask);
         };
         let question = Question {
             opcode: Opcode::SerialControlSet,
@@ -235,6 +235,18 @@ impl Tty {
         }
         let breaks = new.brk.wrapping_sub(told.brk);
         errors.brk = errors.brk.wrapping_add(breaks);
+        if breaks > 0 && self.is_interrupted_by_break() {
+            self.flush_input();
+            self.discipline.flush_echo();
+            self.flush_owner(Flush::Output);
+        }
+    }
+
+    /// The zero that stands for a break in the data cannot be told from any other; what can be done
+    /// here is to empty the queues.
+    const fn is_interrupted_by_break(&self) -> bool {
+        let termios = &self.termios;
+        termios.input(flag::BRKINT) && !termios.input(flag::IGNBRK) && !termios.local(flag::NOFLSH)
     }
 
     /// The bits that a program passed.

@@ -62,7 +62,7 @@ impl Tty {
 
     fn response(&mut self, corr: u32, status: Status, payload: &[u8]) {
         for ask in self.asks.go_on() {
-            self.unanswered(ask);
+            self.unanswered(&ask);
         }
         let Some(Ask { call, purpose }) = self.asks.answered(corr) else {
             return;

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::Tty;
 use crate::bus::serial::client::device::Answer;
-use crate::bus::serial::client::incoming::Next;
 use crate::bus::serial::client::ldisc::Taken;
 use crate::bus::serial::client::termios::Termios;
 use crate::bus::serial::client::termios::flag::Control;
@@ -75,13 +74,11 @@ impl Tty {
             let had = read.got.len();
             let answer = self.advance(&mut read, now);
             progress |= read.got.len() > had || answer.is_some();
-            match answer {
-                Some(answer) => self.answer(read.id, &answer),
-                None => {
-                    self.reads.push_front(read);
-                    break;
-                }
-            }
+            let Some(answer) = answer else {
+                self.reads.push_front(read);
+                break;
+            };
+            self.answer(read.id, &answer);
         }
         progress
     }
@@ -131,14 +128,9 @@ impl Tty {
     /// much again.
     pub(super) fn take_input(&mut self) {
         let (mut used, mut flush) = (0, false);
-        while let Some(next) = self.incoming.next() {
-            let (count, taken) = match next {
-                Next::Bytes(bytes) => self.discipline.receive_all(&self.termios, bytes),
-                Next::Break => (0, self.discipline.receive_break(&self.termios)),
-            };
-            if count > 0 || taken != Taken::Full {
-                self.incoming.advance(count);
-            }
+        while let Some(bytes) = self.incoming.next() {
+            let (count, taken) = self.discipline.receive_all(&self.termios, bytes);
+            self.incoming.advance(count);
             used += count;
             flush |= taken == Taken::Flush;
             if taken == Taken::Full {
