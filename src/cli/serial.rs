@@ -112,7 +112,7 @@ impl Pulse {
         request.check().map_err(|_| {
             format!("at most {MAX_STEPS} steps that take 10 s together can run next to a port")
         })?;
-        let steps: Vec<String> = request.seq.iter().map(words).collect();
+        let steps: Vec<String> = request.seq.into_iter().map(words).collect();
         Ok(steps.join(","))
     }
 }
@@ -169,7 +169,7 @@ fn micros(text: &str) -> Result<u32, String> {
 }
 
 /// A step as the daemon takes it: `-dtr rts 100000us`.
-fn words(step: &Step) -> String {
+fn words(step: Step) -> String {
     let mut text = String::new();
     for (name, state) in [("dtr", step.dtr), ("rts", step.rts), ("break", step.brk)] {
         match state {

@@ -3,7 +3,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
     reason = "a test fails by panicking"
 )]
 
@@ -17,3 +16,4 @@ mod opening;
 mod pty;
 mod sequence;
 mod stream;
+mod uart;

@@ -1,5 +1,7 @@
 //! From the request that opens a port to its answer.
 
+use std::collections::BTreeMap;
+
 use myclerk::bus::fake::OPENING;
 use myclerk::bus::serial::fake::{Act, Fake};
 use myclerk::bus::serial::op::{Change, Direction};
@@ -152,7 +154,7 @@ fn the_list_is_what_the_daemon_found() {
         name: "a port".to_owned(),
         place: "ttyS0".to_owned(),
         hazard: None,
-        props: Default::default(),
+        props: BTreeMap::new(),
     };
     let (opcode, listing) = OWNED.list.unwrap();
     assert_eq!(opcode, Opcode::SerialPortList);

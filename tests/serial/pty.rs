@@ -14,6 +14,7 @@ use myclerk::wire::opcode::Opcode;
 use myclerk::wire::status::{Status, sub};
 use nix::pty::openpty;
 use nix::sys::termios::{LocalFlags, SetArg, cfmakeraw, tcgetattr, tcsetattr};
+use tokio::task::spawn_blocking;
 
 use crate::bench::{Peer, open_request, pattern, run};
 
@@ -116,16 +117,16 @@ fn a_megabyte_passes_each_way_at_once() {
         let port = Port::new();
         let (mut peer, _) = port.open(Settings::default()).await;
         let (mut read_end, mut write_end) = (port.far_end(), port.far_end());
-        let reader = thread::spawn(move || {
+        let reader = spawn_blocking(move || {
             let mut bytes = vec![0; COUNT];
             read_end.read_exact(&mut bytes).unwrap();
             bytes
         });
-        let writer = thread::spawn(move || write_end.write_all(&pattern(COUNT)).unwrap());
+        let writer = spawn_blocking(move || write_end.write_all(&pattern(COUNT)).unwrap());
         peer.write(&pattern(COUNT)).await;
         assert!(peer.bytes(COUNT).await == pattern(COUNT));
-        writer.join().unwrap();
-        assert!(reader.join().unwrap() == pattern(COUNT));
+        writer.await.unwrap();
+        assert!(reader.await.unwrap() == pattern(COUNT));
     });
 }
 

@@ -128,6 +128,7 @@ impl Flush {
 /// transceivers want it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(clippy::struct_excessive_bools, reason = "five switches of a driver")]
 pub struct Rs485 {
     /// The port drives RTS by itself.
     #[serde(default = "yes")]

@@ -9,7 +9,7 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 use super::stop::Stop;
 use crate::bus::serial::hardware::PortControl;
-use crate::bus::serial::op::{Change, ControlSet, Lines, Settings, Step};
+use crate::bus::serial::op::{Change, ControlSet, Flush, Lines, Settings, Step};
 
 /// What a request asks of the port.
 #[derive(Debug)]
@@ -154,7 +154,7 @@ fn run(
             }
             Ok(Done::Configured {
                 settings: control.configure(&settings.with(&change))?,
-                flushed: change.flush.is_some_and(|which| which.input()),
+                flushed: change.flush.is_some_and(Flush::input),
             })
         }
         Job::Set(request) => {
@@ -186,7 +186,7 @@ fn set(control: &dyn PortControl, stop: &Stop, request: &ControlSet) -> Result<b
     if request.dtr.is_some() || request.rts.is_some() {
         control.set_lines(request.dtr, request.rts)?;
     }
-    for step in &request.seq {
+    for step in request.seq.iter().copied() {
         if stop.is_stopped() {
             return Ok(false);
         }
@@ -200,7 +200,7 @@ fn set(control: &dyn PortControl, stop: &Stop, request: &ControlSet) -> Result<b
     Ok(true)
 }
 
-fn perform(control: &dyn PortControl, step: &Step) -> Result<(), Errno> {
+fn perform(control: &dyn PortControl, step: Step) -> Result<(), Errno> {
     if step.dtr.is_some() || step.rts.is_some() {
         control.set_lines(step.dtr, step.rts)?;
     }

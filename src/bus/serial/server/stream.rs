@@ -107,7 +107,7 @@ impl Stream {
                 }
                 Wake::Drained(Ok(result)) => self.on_drained(&*outlet, result),
                 Wake::Job(Ok(finished)) => self.on_finished(&*outlet, finished),
-                Wake::Seen(seen) => self.on_seen(&*outlet, seen),
+                Wake::Seen(seen) => self.on_seen(&*outlet, &seen),
                 Wake::Deadline => {
                     self.reads.expire(&*outlet, Instant::now());
                     None
@@ -223,7 +223,7 @@ impl Stream {
         None
     }
 
-    fn on_seen(&mut self, outlet: &dyn Outlet, seen: Seen) -> Option<End> {
+    fn on_seen(&mut self, outlet: &dyn Outlet, seen: &Seen) -> Option<End> {
         match seen.result {
             Ok(snapshot) => {
                 if self.dialect == Dialect::Serial {

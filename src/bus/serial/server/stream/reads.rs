@@ -14,6 +14,7 @@ use crate::wire::status::Status;
 pub(super) const READ: usize = 4096;
 
 /// The reading side of one port.
+#[expect(clippy::struct_excessive_bools, reason = "four reasons to read or not")]
 pub(super) struct Reads {
     push: bool,
     gap: Duration,

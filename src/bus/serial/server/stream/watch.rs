@@ -52,7 +52,7 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(control: &Arc<dyn PortControl>, stop: &Arc<Stop>, first: Snapshot) -> Self {
         let (sender, waited) = watch::channel(None);
-        let waiter = first.lines.and_then(|_| {
+        let thread = first.lines.and_then(|_| {
             let (control, stop) = (Arc::clone(control), Arc::clone(stop));
             thread::Builder::new()
                 .name("modem lines".to_owned())
@@ -63,7 +63,7 @@ impl Watch {
         Self {
             control: Arc::clone(control),
             waited,
-            waiter,
+            waiter: thread,
             next: Instant::now() + POLL,
             looking: None,
             last: first,
