@@ -4,12 +4,12 @@
 mod can;
 #[path = "plan/cuse.rs"]
 mod cuse;
-#[path = "plan/serial_tty.rs"]
-mod serial_tty;
-#[path = "plan/input.rs"]
-mod input;
 #[path = "plan/gpio.rs"]
 mod gpio;
+#[path = "plan/input.rs"]
+mod input;
+#[path = "plan/serial_tty.rs"]
+mod serial_tty;
 
 /// A guest, or a pair of guests, and the cases that share its boot.
 #[derive(Default)]

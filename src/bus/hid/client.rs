@@ -41,6 +41,7 @@ pub const PRESENTER: Presenter = Presenter {
         ),
     ],
     check,
+    operate: None,
     attach: |opener, wish| -> Attaching {
         Box::pin(async move { attach(&UinputMaker::default(), opener, wish).await })
     },
