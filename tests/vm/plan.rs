@@ -1,5 +1,7 @@
 //! Which guests are booted, with which devices, and which cases run in each.
 
+#[path = "plan/can.rs"]
+mod can;
 #[path = "plan/cuse.rs"]
 mod cuse;
 #[path = "plan/gpio.rs"]
@@ -130,6 +132,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         audio(),
         many(),
         cycles(),
+        can::boot(),
         cuse::boot(),
         serial_tty::boot(),
         input::boot(),
