@@ -22,6 +22,8 @@ fn the_device_of_the_user_is_that_of_the_owner() {
         }
         assert_eq!(made, wanted);
         assert_eq!(phys, "myclerk/hub/hid:1209:0001:E1");
+        let seen = || rig.maker.events().len() == 3;
+        crate::rig::until(seen, || format!("{:?}", rig.maker.events())).await;
         let rates: Vec<Event> = rig.maker.events().into_iter().take(3).collect();
         assert_eq!(
             rates,

@@ -17,7 +17,7 @@ use myclerk::wire::opcode::Opcode;
 use myclerk::wire::status::Status;
 
 use crate::back::outgoing;
-use crate::rig::{KEY_A, LED_CAPS, everything, key, led, present, run, until, wish};
+use crate::rig::{KEY_A, LED_CAPS, everything, key, led, looked, present, run, until, wish};
 
 /// A user's side by hand.
 pub(crate) struct Peer {
@@ -51,6 +51,7 @@ impl Peer {
         };
         let started = Started::decode(&peer.answer(OPENING).await.unwrap()).unwrap();
         assert_eq!(started.device, everything());
+        looked(&peer.input, 2).await;
         peer
     }
 

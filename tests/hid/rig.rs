@@ -14,6 +14,8 @@ use myclerk::kernel::evdev::{Axis, Codes, Description, Event, Ids};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::LocalSet;
 
+const PATIENCE: Duration = Duration::from_secs(20);
+
 pub(crate) const KEY_A: u16 = 30;
 pub(crate) const BTN_TOUCH: u16 = 0x14A;
 pub(crate) const LED_CAPS: u16 = 1;
@@ -141,12 +143,16 @@ impl Rig {
 
     pub(crate) async fn try_attach(&self, options: &[(&str, &str)]) -> Result<Local, AttachError> {
         let opener: Rc<dyn Opener> = self.session.clone();
-        attach(&self.maker, opener, wish(options)).await
+        let looks = self.input.looks();
+        let local = attach(&self.maker, opener, wish(options)).await?;
+        looked(&self.input, looks + 2).await;
+        Ok(local)
     }
 
     /// How the use of the device ended at its owner.
     pub(crate) async fn end(&mut self) -> End {
-        self.ends.recv().await.unwrap()
+        let end = tokio::time::timeout(PATIENCE, self.ends.recv()).await;
+        end.unwrap().unwrap()
     }
 
     /// Waits until the device of the user has done so much.
@@ -208,9 +214,15 @@ fn ends_with(events: &[Event], wanted: &[Event]) -> bool {
     events.ends_with(wanted)
 }
 
+/// Waits until the owner's side has asked the device so often for its state: once before it takes
+/// the device, and once afterwards. What happens from then on are events.
+pub(crate) async fn looked(input: &FakeInput, times: usize) {
+    until(|| input.looks() >= times, || "nobody looked".to_owned()).await;
+}
+
 /// Waits until it is so; fails after a while.
 pub(crate) async fn until(so: impl Fn() -> bool, otherwise: impl Fn() -> String) {
-    let patience = tokio::time::Instant::now() + Duration::from_secs(20);
+    let patience = tokio::time::Instant::now() + PATIENCE;
     while !so() {
         assert!(tokio::time::Instant::now() < patience, "{}", otherwise());
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -13,11 +13,13 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tokio::sync::{Notify, oneshot};
 
-use super::hardware::Maker;
 use super::hardware::real::{UINPUT, UinputMaker};
+use super::hardware::{Made, Maker};
 use super::op::{Start, StartPar, Started};
 use crate::bus::{AttachError, Attaching, Ended, Handle, Local, Opener, Presenter, Wish};
+use crate::kernel::evdev::Description;
 use crate::wire::opcode::Opcode;
+use crate::wire::status::Status;
 
 use bridge::Bridge;
 
@@ -74,19 +76,15 @@ pub async fn attach(
     };
     let payload = start.encode().map_err(senseless)?;
     let (answer, stream) = opener.open(Opcode::StreamStart, payload, OPENING).await?;
-    let started = Started::decode(&answer).map_err(senseless)?;
-    let mut device = filter::presentable(started.device, started.par.back).map_err(senseless)?;
-    if let Some(name) = wish.name.as_deref().filter(|name| !name.is_empty()) {
-        name.clone_into(&mut device.name);
-    }
-    let made = maker
-        .make(device.clone(), phys(&wish))
-        .await
-        .map_err(cannot_make)?;
+    let made = make(maker, &answer, &wish).await;
+    let (made, device, back) = made.inspect_err(|_| {
+        // The owner gets its device back.
+        stream.outlet.reset(Status::Ok);
+    })?;
     let node = made.node();
     let detach = Rc::new(Notify::new());
     let (tell, ended) = oneshot::channel();
-    let bridge = Bridge::new(made, device, started.par.back, stream.outlet);
+    let bridge = Bridge::new(made, device, back, stream.outlet);
     let asked = detach.clone();
     tokio::task::spawn_local(async move {
         let why = bridge.run(stream.inbound, &asked).await;
@@ -101,6 +99,22 @@ pub async fn attach(
                 .unwrap_or_else(|_| Ended::Failed("the attachment was torn down".to_owned()))
         }),
     })
+}
+
+/// The device that the owner describes, what it is, and whether it takes something back.
+async fn make(
+    maker: &dyn Maker,
+    answer: &[u8],
+    wish: &Wish,
+) -> Result<(Box<dyn Made>, Description, bool), AttachError> {
+    let started = Started::decode(answer).map_err(senseless)?;
+    let back = started.par.back;
+    let mut device = filter::presentable(started.device, back).map_err(senseless)?;
+    if let Some(name) = wish.name.as_deref().filter(|name| !name.is_empty()) {
+        name.clone_into(&mut device.name);
+    }
+    let made = maker.make(device.clone(), phys(wish));
+    Ok((made.await.map_err(cannot_make)?, device, back))
 }
 
 struct Steering {

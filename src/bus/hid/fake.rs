@@ -40,6 +40,7 @@ struct Input {
     written: Vec<Event>,
     effects: BTreeMap<i16, Effect>,
     next: i16,
+    looks: usize,
 }
 
 impl FakeInput {
@@ -120,6 +121,11 @@ impl FakeInput {
         self.lock().effects.values().copied().collect()
     }
 
+    /// How often it was asked for its state.
+    pub fn looks(&self) -> usize {
+        self.lock().looks
+    }
+
     /// What state it is in.
     pub fn state(&self) -> Snapshot {
         self.lock().snapshot.clone()
@@ -173,7 +179,11 @@ impl Input {
 impl InputHost for FakeInput {
     fn open<'a>(&'a self, _: &str) -> Opening<'a> {
         Box::pin(async move {
-            self.lock().there().map_err(io::Error::from)?;
+            let mut input = self.lock();
+            input.there().map_err(io::Error::from)?;
+            // Who opens a device is not told what it did before.
+            input.queue.clear();
+            drop(input);
             let device: Box<dyn InputDevice> = Box::new(self.clone());
             Ok(device)
         })
@@ -213,6 +223,7 @@ impl InputPort for FakeInput {
     fn snapshot(&self, _: &Description) -> Result<Snapshot, Errno> {
         let mut input = self.lock();
         input.there()?;
+        input.looks += 1;
         // The kernel forgets what the answer says.
         input
             .queue

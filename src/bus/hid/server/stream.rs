@@ -360,7 +360,6 @@ impl Stream {
         for event in &events {
             if self.comes_back(event) {
                 self.echoes.push_back(*event);
-                self.told.apply(event);
             }
         }
         let many = self.echoes.len().saturating_sub(MAX_ECHOES);
@@ -386,10 +385,17 @@ impl Stream {
         self.par.back && known
     }
 
-    /// The kernel tells of a LED only when it changes.
+    /// The kernel tells of a LED only when it changes: from what was written to it last, and not told
+    /// yet, or from what the peer knows.
     fn comes_back(&self, event: &Event) -> bool {
         match event.kind {
-            EV_LED => self.told.leds().has(event.code) != (event.value != 0),
+            EV_LED => {
+                let same = |echo: &&Event| (echo.kind, echo.code) == (event.kind, event.code);
+                let last = self.echoes.iter().rev().find(same);
+                let lit =
+                    last.map_or_else(|| self.told.leds().has(event.code), |echo| echo.value != 0);
+                lit != (event.value != 0)
+            }
             EV_SND | EV_REP => true,
             _ => false,
         }
