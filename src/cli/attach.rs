@@ -22,7 +22,7 @@ Examples:
   myclerk attach hub/can:can0 --name mycan --as vxcan
   myclerk attach hub/hid:event3
   myclerk attach hub/gpio:gpiochip0
-  myclerk attach hub/pwm:pwmchip0 -o KEY=VALUE";
+  myclerk attach hub/pwm:pwmchip0 -o channel=0 -o period-ns=20000000 -o duty-ns=1500000";
 
 /// Make a device of another machine a device of this one
 ///
@@ -60,7 +60,8 @@ fn option(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn parse(text: &str) -> Result<(String, String), String> {
+/// `NODE/DEVICE`.
+pub(super) fn parse(text: &str) -> Result<(String, String), String> {
     match text.split_once('/') {
         Some((node, device)) if !node.is_empty() && !device.is_empty() => {
             Ok((node.to_owned(), device.to_owned()))

@@ -20,6 +20,7 @@ mod join;
 mod list;
 mod members;
 mod output;
+mod pwm;
 mod qr;
 mod reset;
 mod revoke;
@@ -122,6 +123,7 @@ enum Command {
     Attach(attach::Attach),
     Detach(detach::Detach),
     Reset(reset::Reset),
+    Pwm(pwm::Pwm),
     Status(status::Status),
     Doctor(doctor::Doctor),
     GuardDevices(guard_devices::GuardDevices),
@@ -165,6 +167,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         | Command::Attach(_)
         | Command::Detach(_)
         | Command::Reset(_)
+        | Command::Pwm(_)
         | Command::Status(_)
         | Command::Doctor(_) => Program::Subcommand,
     };
@@ -192,6 +195,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::Attach(args) => args.run(&context),
         Command::Detach(args) => args.run(&context),
         Command::Reset(args) => args.run(&context),
+        Command::Pwm(args) => args.run(&context),
         Command::Status(status::Status {}) => status::Status::run(&context),
         Command::Doctor(args) => args.run(&context),
         Command::GuardDevices(guard_devices::GuardDevices {}) => guard_devices::GuardDevices::run(),
