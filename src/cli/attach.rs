@@ -23,6 +23,7 @@ Examples:
   myclerk attach hub/hid: -o grab=false  # a keyboard that its machine goes on hearing
   myclerk attach hub/gpio:gpiochip0
   myclerk attach hub/pwm:pwmchip0";
+  myclerk attach hub/pwm:pwmchip0 -o channel=0 -o period-ns=20000000 -o duty-ns=1500000";
 
 /// Make a device of another machine a device of this one
 ///
@@ -60,6 +61,7 @@ fn option(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// `NODE/DEVICE`.
 pub(super) fn parse(text: &str) -> Result<(String, String), String> {
     match text.split_once('/') {
         Some((node, device)) if !node.is_empty() && !device.is_empty() => {

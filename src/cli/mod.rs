@@ -20,6 +20,7 @@ mod join;
 mod list;
 mod members;
 mod output;
+mod pwm;
 mod qr;
 mod reset;
 mod revoke;
@@ -124,6 +125,7 @@ enum Command {
     Detach(detach::Detach),
     Reset(reset::Reset),
     Serial(serial::Serial),
+    Pwm(pwm::Pwm),
     Status(status::Status),
     Doctor(doctor::Doctor),
     GuardDevices(guard_devices::GuardDevices),
@@ -168,6 +170,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         | Command::Detach(_)
         | Command::Reset(_)
         | Command::Serial(_)
+        | Command::Pwm(_)
         | Command::Status(_)
         | Command::Doctor(_) => Program::Subcommand,
     };
@@ -196,6 +199,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::Detach(args) => args.run(&context),
         Command::Reset(args) => args.run(&context),
         Command::Serial(args) => args.run(&context),
+        Command::Pwm(args) => args.run(&context),
         Command::Status(status::Status {}) => status::Status::run(&context),
         Command::Doctor(args) => args.run(&context),
         Command::GuardDevices(guard_devices::GuardDevices {}) => guard_devices::GuardDevices::run(),

@@ -171,7 +171,7 @@ impl Chip {
         // SAFETY: a file has the same open descriptor for as long as it lives, and the AsyncFd keeps
         // it.
         let file = unsafe { AsyncFd::register_with_interest(File::from(fd), Interest::READABLE) }
-            .map_err(|error| errno(error.into()))?;
+            .map_err(|error| errno(&error.into()))?;
         Ok(Lines { file })
     }
 }
@@ -213,9 +213,15 @@ impl Lines {
     /// `ENODEV` when the chip is gone.
     pub fn poll_events(&self, context: &mut Context<'_>) -> Poll<Result<Vec<Event>, Errno>> {
         loop {
-            let mut guard = ready!(self.file.poll_read_ready(context)).map_err(errno)?;
+            let mut guard =
+                ready!(self.file.poll_read_ready(context)).map_err(|error| errno(&error))?;
             let mut buffer = [0; EVENTS * abi::EVENT_LEN];
-            match self.file.get_ref().read(&mut buffer).map_err(errno) {
+            match self
+                .file
+                .get_ref()
+                .read(&mut buffer)
+                .map_err(|error| errno(&error))
+            {
                 Ok(read) => {
                     let (events, _) = buffer.as_chunks::<{ abi::EVENT_LEN }>();
                     let events = events.iter().take(read / abi::EVENT_LEN);
@@ -255,7 +261,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// What the kernel said.
-fn errno(error: io::Error) -> Errno {
+fn errno(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 

@@ -13,6 +13,8 @@ use crate::wire::msgpack::Value;
 
 /// How the directories below `gpio-sim` of configfs begin whose chips stand for remote ones.
 pub const OWN_PREFIX: &str = "myclerk-";
+/// Longest label that is part of an id.
+const MAX_LABEL: usize = MAX_DEVICE_ID - "gpio:".len();
 
 /// Where a machine shows its chips.
 #[derive(Clone, Debug)]
@@ -90,10 +92,9 @@ pub(super) fn devices(found: Vec<(String, ChipInfo, Option<Hazard>)>) -> Vec<Pre
     found
         .into_iter()
         .map(|(place, info, hazard)| {
-            let by_label = format!("gpio:{}", info.label);
-            let labelled = !twice.contains(&info.label) && names_a_device(&by_label);
+            let labelled = !twice.contains(&info.label) && may_name(&info.label);
             let id = if labelled {
-                by_label
+                format!("gpio:{}", info.label)
             } else {
                 format!("gpio:{place}")
             };
@@ -126,15 +127,11 @@ pub(super) fn devices(found: Vec<(String, ChipInfo, Option<Hazard>)>) -> Vec<Pre
         .collect()
 }
 
-/// Whether a text may be the id of a device (profile 19).
-fn names_a_device(id: &str) -> bool {
-    let graphic = id.chars().all(|c| c.is_ascii_graphic() && c != '*');
-    graphic && id.len() <= MAX_DEVICE_ID && id != "gpio:" && number_like(id).is_none()
-}
-
-/// A label that looks like the kernel's own name of a chip would take the id of another.
-fn number_like(id: &str) -> Option<u32> {
-    number(id.strip_prefix("gpio:")?)
+/// Whether a label may be part of an id (profile 19). One that looks like the kernel's own name of a
+/// chip would take the id of another.
+fn may_name(label: &str) -> bool {
+    let graphic = label.chars().all(|c| c.is_ascii_graphic() && c != '*');
+    graphic && !label.is_empty() && label.len() <= MAX_LABEL && number(label).is_none()
 }
 
 /// A name of the kernel as the wire carries it: at most [`MAX_NAME`] bytes without control characters.
@@ -171,4 +168,124 @@ fn is_own(sys: &Path, place: &str, own: &[String]) -> bool {
     };
     let mut parts = path.components();
     parts.any(|part| own.iter().any(|name| part.as_os_str() == name.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::sync::Arc;
+
+    use nix::errno::Errno;
+
+    use super::*;
+    use crate::bus::gpio::fake::FakeChip;
+    use crate::bus::gpio::hardware::GpioChip;
+
+    fn info(label: &str, lines: u32) -> ChipInfo {
+        ChipInfo {
+            name: String::new(),
+            label: label.to_owned(),
+            lines,
+        }
+    }
+
+    fn ids(labels: &[&str]) -> Vec<String> {
+        let found = labels
+            .iter()
+            .enumerate()
+            .map(|(number, label)| (format!("gpiochip{number}"), info(label, 8), None));
+        devices(found.collect())
+            .into_iter()
+            .map(|device| device.id)
+            .collect()
+    }
+
+    #[test]
+    fn a_chip_is_known_by_its_label_if_that_can_be() {
+        let long = "l".repeat(60);
+        let labels = [
+            "pinctrl-bcm2835",
+            "twin",
+            "twin",
+            "",
+            "a b",
+            "gpiochip0",
+            "star*",
+            &long,
+        ];
+        let expected = [
+            "gpio:pinctrl-bcm2835",
+            "gpio:gpiochip1",
+            "gpio:gpiochip2",
+            "gpio:gpiochip3",
+            "gpio:gpiochip4",
+            "gpio:gpiochip5",
+            "gpio:gpiochip6",
+            "gpio:gpiochip7",
+        ];
+        assert_eq!(ids(&labels), expected);
+    }
+
+    #[test]
+    fn names_are_cut_between_characters_and_have_no_control_characters() {
+        assert_eq!(clean("LED\n1"), "LED?1");
+        assert_eq!(clean(&format!("{}ä", "n".repeat(30))), "n".repeat(30));
+        assert_eq!(clean(&"n".repeat(40)).len(), MAX_NAME);
+    }
+
+    #[test]
+    fn a_chip_with_more_lines_than_can_be_told_is_not_given_away() {
+        let place = "gpiochip0".to_owned();
+        let found = devices(vec![(place, info("big", MAX_CHIP_LINES + 1), None)]);
+        assert!(found.iter().all(|device| device.hazard.is_some()));
+    }
+
+    /// Opens whatever has the number of a chip, except `gpiochip3`.
+    struct Any;
+
+    impl GpioHost for Any {
+        fn open(&self, place: &str) -> io::Result<Arc<dyn GpioChip>> {
+            match place {
+                "gpiochip3" => Err(Errno::ENOENT.into()),
+                place => Ok(Arc::new(FakeChip::new(&format!("chip of {place}"), &["a"]))),
+            }
+        }
+    }
+
+    #[test]
+    fn chips_that_stand_for_remote_ones_are_not_given_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = Roots {
+            dev: dir.path().join("dev"),
+            sys: dir.path().join("sys"),
+        };
+        fs::create_dir(&roots.dev).unwrap();
+        for name in [
+            "gpiochip10",
+            "gpiochip2",
+            "gpiochip3",
+            "gpiochip02",
+            "gpio",
+            "null",
+        ] {
+            fs::write(roots.dev.join(name), "").unwrap();
+        }
+        let devices = roots.sys.join("bus/gpio/devices");
+        fs::create_dir_all(&devices).unwrap();
+        for (platform, chip) in [("gpio-sim.0", "gpiochip2"), ("gpio-sim.1", "gpiochip10")] {
+            let place = roots.sys.join("devices/platform").join(platform).join(chip);
+            fs::create_dir_all(&place).unwrap();
+            symlink(&place, devices.join(chip)).unwrap();
+        }
+        for (name, platform) in [("myclerk-hub-0", "gpio-sim.1\n"), ("bench", "gpio-sim.0\n")] {
+            let chip = roots.sys.join("kernel/config/gpio-sim").join(name);
+            fs::create_dir_all(&chip).unwrap();
+            fs::write(chip.join("dev_name"), platform).unwrap();
+        }
+        let found = chips(&roots, &Any).unwrap();
+        let told = found
+            .iter()
+            .map(|(place, _, hazard)| (&**place, hazard.is_some()));
+        assert!(told.eq([("gpiochip2", false), ("gpiochip10", true)]));
+    }
 }

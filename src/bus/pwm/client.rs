@@ -74,6 +74,7 @@ async fn attach(opener: Rc<dyn Opener>, wish: Wish) -> Result<Local, AttachError
         channels: RefCell::default(),
         next: Cell::new(0),
         turn: Mutex::new(()),
+        over: Cell::new(false),
         fates,
         stop: Notify::new(),
     });
@@ -83,7 +84,11 @@ async fn attach(opener: Rc<dyn Opener>, wish: Wish) -> Result<Local, AttachError
         OperateError::Failed(why) => AttachError::Answer(why),
     })?;
     let watched = Rc::clone(&control);
-    let ended = spawn_local(async move { watched.watch(ended).await });
+    let ended = spawn_local(async move {
+        let end = watched.watch(ended).await;
+        watched.over.set(true);
+        end
+    });
     Ok(Local {
         handle: Rc::new(Attached(control)),
         ended: Box::pin(async move {
@@ -105,6 +110,8 @@ struct Control {
     next: Cell<u64>,
     /// Operations are performed one by one.
     turn: Mutex<()>,
+    /// Nobody looks after further channels.
+    over: Cell<bool>,
     fates: UnboundedSender<(u32, u64, Fate)>,
     stop: Notify,
 }
@@ -143,6 +150,9 @@ impl Control {
     /// Lets a channel run so. One that already runs with the same period is not interrupted.
     async fn set(&self, settings: Settings) -> Result<Value, OperateError> {
         let _turn = self.turn.lock().await;
+        if self.over.get() {
+            return Err(ended());
+        }
         let number = settings.configure.ch;
         let running = self.channels.borrow().get(&number).cloned();
         let channel = match running {
@@ -235,6 +245,7 @@ impl Control {
             }
         }
         let _turn = self.turn.lock().await;
+        self.over.set(true);
         for channel in self.channels.take().into_values() {
             // When this does not reach the owner, the end of the session tells it.
             let _ = channel.release().await;

@@ -114,98 +114,53 @@ fn lists_infos_and_watches_have_their_bytes() {
     assert_eq!(Watch::decode(bytes, 1), Ok(watch));
 }
 
+type Change = fn(&mut LineRequest);
+
+fn refused_for(field: &'static str, mut request: LineRequest, change: Change) {
+    change(&mut request);
+    let bytes = request.encode().unwrap();
+    assert_eq!(LineRequest::decode(&bytes), Err(OpError::Field(field)));
+}
+
 #[test]
-fn fields_of_a_request_that_contradict_each_other_are_named() {
-    let many = |count: u32| (0..count).collect::<Vec<_>>();
-    let bad: [(&str, LineRequest); 12] = [
-        (
-            "dev",
-            LineRequest {
-                dev: String::new(),
-                ..inputs()
-            },
-        ),
-        (
-            "dev",
-            LineRequest {
-                dev: "g".repeat(65),
-                ..inputs()
-            },
-        ),
-        (
-            "lines",
-            LineRequest {
-                lines: vec![],
-                ..inputs()
-            },
-        ),
-        (
-            "lines",
-            LineRequest {
-                lines: many(65),
-                ..inputs()
-            },
-        ),
-        (
-            "lines",
-            LineRequest {
-                lines: vec![1, 1],
-                ..inputs()
-            },
-        ),
-        (
-            "lines",
-            LineRequest {
-                lines: vec![MAX_CHIP_LINES],
-                ..inputs()
-            },
-        ),
-        (
-            "val",
-            LineRequest {
-                val: 4,
-                ..outputs()
-            },
-        ),
-        ("val", LineRequest { val: 1, ..inputs() }),
-        (
-            "drive",
-            LineRequest {
-                drive: Drive::OpenSource,
-                ..inputs()
-            },
-        ),
-        (
-            "edge",
-            LineRequest {
-                edge: Edge::Rising,
-                ..outputs()
-            },
-        ),
-        (
-            "debounce-us",
-            LineRequest {
-                debounce_us: 1,
-                ..outputs()
-            },
-        ),
-        (
-            "safe",
-            LineRequest {
-                safe: vec![None],
-                ..outputs()
-            },
-        ),
+fn fields_of_a_request_outside_their_range_are_named() {
+    let bad: [(&str, Change); 6] = [
+        ("dev", |request| request.dev.clear()),
+        ("dev", |request| request.dev = "g".repeat(65)),
+        ("lines", |request| request.lines.clear()),
+        ("lines", |request| request.lines = (0..65).collect()),
+        ("lines", |request| request.lines = vec![1, 1]),
+        ("lines", |request| request.lines = vec![MAX_CHIP_LINES]),
     ];
-    for (field, request) in bad {
-        let bytes = request.encode().unwrap();
-        assert_eq!(LineRequest::decode(&bytes), Err(OpError::Field(field)));
+    for (field, change) in bad {
+        refused_for(field, inputs(), change);
     }
     let all = LineRequest {
-        lines: many(64),
+        lines: (0..64).collect(),
         ..inputs()
     };
     assert_eq!(LineRequest::decode(&all.encode().unwrap()), Ok(all));
+}
+
+#[test]
+fn fields_of_a_request_that_contradict_its_direction_are_named() {
+    let of_inputs: [(&str, Change); 3] = [
+        ("val", |request| request.val = 1),
+        ("drive", |request| request.drive = Drive::OpenSource),
+        ("safe", |request| request.safe = vec![None]),
+    ];
+    for (field, change) in of_inputs {
+        refused_for(field, inputs(), change);
+    }
+    let of_outputs: [(&str, Change); 4] = [
+        ("val", |request| request.val = 4),
+        ("edge", |request| request.edge = Edge::Rising),
+        ("debounce-us", |request| request.debounce_us = 1),
+        ("safe", |request| request.safe = vec![None]),
+    ];
+    for (field, change) in of_outputs {
+        refused_for(field, outputs(), change);
+    }
 }
 
 #[test]

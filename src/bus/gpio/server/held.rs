@@ -10,7 +10,7 @@ use tracing::warn;
 use super::keeper::{Keeper, Kept};
 use super::{bad, check_lines, internal, open};
 use crate::bus::gpio::hardware::{GpioChip, GpioHost, GpioLines, LineEvent, Setup};
-use crate::bus::gpio::op::{Direction, LineRequest, LineRequested, Watch, all_lines};
+use crate::bus::gpio::op::{Direction, Edge, LineRequest, LineRequested, Watch, all_lines};
 use crate::bus::{Grant, Refused};
 use crate::wire::status::{Status, sub};
 
@@ -139,7 +139,6 @@ impl Held {
     /// Whether this event is one that the peer asked for. Some that were not may come after a change
     /// of what is watched.
     pub(super) fn is_watched(&self, event: &LineEvent) -> bool {
-        use crate::bus::gpio::op::Edge;
         self.groups.iter().any(|group| {
             let edge = match group.setup.edge {
                 Edge::None => false,

@@ -85,19 +85,24 @@ pub(super) async fn run(mut held: Held, mut stream: BusStream) -> End {
             ) => debug!("the peer sent what no GPIO stream carries"),
         }
     };
-    if end == End::DeviceGone {
+    finish(held, &stream, &end, released).await;
+    end
+}
+
+/// Brings the lines into their safe state and tells the peer what it does not know.
+async fn finish(mut held: Held, stream: &BusStream, end: &End, released: Option<u32>) {
+    if *end == End::DeviceGone {
         held.forget();
     }
     if waiting(move || drop(held)).await.is_err() {
         warn!("the thread that gives GPIO lines back failed");
     }
-    match (&end, released) {
+    match (end, released) {
         (End::Detached, Some(corr)) => stream.outlet.respond(corr, Status::Ok, encode_empty()),
         (End::DeviceGone, _) => stream.outlet.reset(Status::ServiceUnavailable),
         (End::Failed, _) => stream.outlet.reset(Status::InternalError),
         (End::Detached | End::PeerLeft | End::Refused(_), _) => {}
     }
-    end
 }
 
 fn answer_with(outlet: &dyn Outlet, corr: u32, answer: Result<Vec<u8>, Refused>) {
