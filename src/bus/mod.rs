@@ -34,8 +34,8 @@ pub const OWNED: &[&Owned] = &[
     &can::server::OWNED,
     &gpio::server::OWNED,
     &hid::server::OWNED,
-    &serial::server::OWNED,
     &pwm::server::OWNED,
+    &serial::server::OWNED,
 ];
 
 /// How devices are made local, besides those of USB.
@@ -43,8 +43,8 @@ pub const PRESENTERS: &[&Presenter] = &[
     &can::client::PRESENTER,
     &gpio::client::PRESENTER,
     &hid::client::PRESENTER,
-    &serial::client::PRESENTER,
     &pwm::client::PRESENTER,
+    &serial::client::PRESENTER,
 ];
 
 /// What a bus half may do on its stream; implemented by the daemon's peer.

@@ -22,7 +22,6 @@ Examples:
   myclerk attach hub/can:can0 --name bench --as vxcan -o filter=100:7F0 -o filter=200:7FF
   myclerk attach hub/hid: -o grab=false  # a keyboard that its machine goes on hearing
   myclerk attach hub/gpio:gpiochip0
-  myclerk attach hub/pwm:pwmchip0";
   myclerk attach hub/pwm:pwmchip0 -o channel=0 -o period-ns=20000000 -o duty-ns=1500000";
 
 /// Make a device of another machine a device of this one
