@@ -1,4 +1,10 @@
 //! Both halves of CAN in one thread, over a session and on interfaces that are played.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "can/bridge.rs"]
 mod bridge;

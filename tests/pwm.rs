@@ -1,4 +1,10 @@
 //! Both halves of PWM, over a fake chip and a session in memory.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -207,7 +213,14 @@ fn what_cannot_be_is_refused_with_a_reason() {
             "the hardware cannot do a period of 20000 ns with normal polarity"
         );
         assert_eq!(chip.state(1), None, "nothing stays taken");
+    });
+}
 
+#[test]
+fn a_stream_goes_on_after_what_cannot_be() {
+    run(async {
+        let chip = FakePwm::new(2);
+        let session = chip.session();
         let (_, mut stream) = open(&session, &configure(false)).await.unwrap();
         let refused = set(&mut stream, 20_001, true).await.unwrap_err();
         assert_eq!(

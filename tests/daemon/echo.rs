@@ -153,10 +153,12 @@ async fn serve(grant: Grant, stream: BusStream) -> End {
                 outlet.data(payload, false);
             }
             // The end of the session resets its streams first.
-            Some(Inbound::Reset {
-                status: Status::ServiceUnavailable,
-            })
-            | Some(Inbound::Closed)
+            Some(
+                Inbound::Reset {
+                    status: Status::ServiceUnavailable,
+                }
+                | Inbound::Closed,
+            )
             | None => return End::PeerLeft,
             Some(Inbound::Reset { .. }) => return End::Detached,
             Some(_) => {}

@@ -47,7 +47,7 @@ fn a_write_that_waits_ends_with_what_was_taken() {
     run(async {
         let mut bench = Bench::new().await;
         let fh = bench.open_raw(1, 0).await;
-        let write = bench.kernel.write(fh, &[0; 100_000]);
+        let write = bench.kernel.write(fh, &vec![0; 100_000]);
         settle().await;
         bench.owner.0.outlet.reset(Status::Ok);
         assert!(matches!(write.answer().await, Answer::Written(1..100_000)));

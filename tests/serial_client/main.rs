@@ -1,4 +1,10 @@
 //! The tty of a remote serial port, with the test as the kernel and as the owner.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod ending;
 mod lines;

@@ -147,7 +147,7 @@ fn a_program_that_does_not_read_stops_the_owner_and_loses_nothing() {
     run(async {
         let mut bench = Bench::new().await;
         let fh = bench.open_raw(1, 0).await;
-        let bytes: Vec<u8> = (0..WINDOW as u32).map(|n| n.to_le_bytes()[1]).collect();
+        let bytes: Vec<u8> = (0..WINDOW).map(|n| n.to_le_bytes()[1]).collect();
         bench.owner.send(&bytes);
         settle().await;
         assert!(

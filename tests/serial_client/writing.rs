@@ -27,7 +27,7 @@ fn a_write_waits_while_the_owner_takes_nothing_and_nothing_is_lost() {
     run(async {
         let mut bench = Bench::new().await;
         let fh = bench.open_raw(1, 0).await;
-        let bytes: Vec<u8> = (0..2 * WINDOW as u32).map(|n| n.to_le_bytes()[1]).collect();
+        let bytes: Vec<u8> = (0..2 * WINDOW).map(|n| n.to_le_bytes()[1]).collect();
         let write = bench.kernel.write(fh, &bytes);
         settle().await;
         assert!(!write.is_answered());

@@ -70,7 +70,7 @@ pub fn list_in(class: &Path) -> io::Result<Vec<Present>> {
         // One that is unplugged at this moment is left out.
         found.extend(read(&entry.path().join("device"), event));
     }
-    found.sort_by(|one, other| number(one).cmp(&number(other)));
+    found.sort_by_key(number);
     Ok(presents(&found))
 }
 
@@ -101,13 +101,15 @@ fn read(device: &Path, event: &str) -> Option<Found> {
     })
 }
 
+/// Bits of a word of the kernel's.
+const WORD: usize = usize::BITS as usize;
+
 /// Words of this machine's length in hexadecimal, the highest first.
 fn bitmap(text: &str) -> Codes {
     let words = text.split_whitespace().rev();
     let mut codes = Codes::new();
-    for (word, digits) in (0u16..64).zip(words) {
+    for (first, digits) in (0u16..4096).step_by(WORD).zip(words) {
         let bits = u64::from_str_radix(digits, 16).unwrap_or(0);
-        let first = word * usize::BITS as u16;
         for bit in (0..64).filter(|bit| bits >> bit & 1 == 1) {
             codes.set(first + bit, true);
         }
@@ -267,11 +269,8 @@ fn fitting(vendor: u16, product: u16, rest: &str) -> String {
         return head + &plain;
     }
     let hash = Sha256::digest(rest.as_bytes());
-    let hash: String = hash
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let [a, b, c, d, ..]: [u8; 32] = hash.into();
+    let hash = format!("{:08x}", u32::from_be_bytes([a, b, c, d]));
     let room = MAX_ID - head.len() - hash.len() - 1;
     let begin: String = plain.chars().take(room).collect();
     format!("{head}{begin}~{hash}")
@@ -413,7 +412,7 @@ mod tests {
         assert_eq!(list[0].props["kind"], Value::from("keyboard"));
         assert!(list[0].hazard.as_ref().unwrap().forcible);
         let words = bitmap("1 0 0 3ff0000");
-        assert!(words.has(16) && words.has(25) && words.has(3 * usize::BITS as u16));
+        assert!(words.has(16) && words.has(25) && words.has(u16::try_from(3 * WORD).unwrap()));
         assert!(list_in(Path::new("/nonexistent")).unwrap().is_empty());
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use core::ffi::c_ulong;
 
 /// Bits of one word of a kernel bitmap.
+#[expect(clippy::cast_possible_truncation, reason = "32 or 64")]
 const WORD: u16 = c_ulong::BITS as u16;
 
 /// A set of event codes of one kind, or of kinds.

@@ -171,7 +171,7 @@ impl Function for Camera {
 
     fn packet(&mut self, _endpoint: u8, number: u64) -> Vec<u8> {
         let intervals = u64::from(self.intervals);
-        if number % intervals != 0 {
+        if !number.is_multiple_of(intervals) {
             return vec![];
         }
         let parts = u64::from(PACKETS_IN_PICTURE);

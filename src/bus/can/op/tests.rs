@@ -116,7 +116,7 @@ fn the_longest_pulled_answer_fits_an_undeclared_one() {
         lost: u32::MAX,
     };
     assert_eq!(longest.encode().len(), longest.encoded_len());
-    let answer = encode_pulled(&[longest; 600]);
+    let answer = encode_pulled(&vec![longest; 600]);
     assert!(answer.len() <= crate::wire::limits::UNDECLARED_REPLY as usize);
     assert_eq!(
         decode_pulled(&answer, MAX_PULL).map(|all| all.len()),
