@@ -263,9 +263,11 @@ impl Evdev {
     /// # Errors
     /// As [`Evdev::description`].
     pub fn snapshot(&self, of: &Description) -> Result<Snapshot, Errno> {
-        let state = |number, known: &Codes, count| match known.is_empty() {
-            true => Ok(Codes::new()),
-            false => self.codes(number, count),
+        let state = |number, known: &Codes, count| {
+            if known.is_empty() {
+                return Ok(Codes::new());
+            }
+            self.codes(number, count)
         };
         let mut abs = Vec::new();
         let mut contacts = Vec::new();
@@ -439,7 +441,6 @@ pub(in crate::kernel) fn write_events(to: BorrowedFd<'_>, events: &[Event]) -> R
 }
 
 #[expect(
-    clippy::cast_sign_loss,
     clippy::useless_conversion,
     reason = "c_ulong has 32 bits on some machines"
 )]

@@ -20,6 +20,8 @@ pub const OURS: &str = "myclerk/";
 const LETTERS: std::ops::RangeInclusive<u16> = 16..=25;
 /// `KEY_POWER`, `KEY_SLEEP`, `KEY_WAKEUP`.
 const POWER: [u16; 3] = [116, 142, 143];
+/// Bits of a word in sysfs.
+const WORD: u16 = if size_of::<usize>() == 8 { 64 } else { 32 };
 /// `SW_LID`.
 const LID: u16 = 0;
 /// `BTN_MISC`, the first code that is a button and no key.
@@ -70,7 +72,7 @@ pub fn list_in(class: &Path) -> io::Result<Vec<Present>> {
         // One that is unplugged at this moment is left out.
         found.extend(read(&entry.path().join("device"), event));
     }
-    found.sort_by(|one, other| number(one).cmp(&number(other)));
+    found.sort_by_key(number);
     Ok(presents(&found))
 }
 
@@ -107,7 +109,7 @@ fn bitmap(text: &str) -> Codes {
     let mut codes = Codes::new();
     for (word, digits) in (0u16..64).zip(words) {
         let bits = u64::from_str_radix(digits, 16).unwrap_or(0);
-        let first = word * usize::BITS as u16;
+        let first = word * WORD;
         for bit in (0..64).filter(|bit| bits >> bit & 1 == 1) {
             codes.set(first + bit, true);
         }
@@ -267,11 +269,10 @@ fn fitting(vendor: u16, product: u16, rest: &str) -> String {
         return head + &plain;
     }
     let hash = Sha256::digest(rest.as_bytes());
-    let hash: String = hash
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = hash
+        .first_chunk()
+        .map_or(0, |hash| u32::from_be_bytes(*hash));
+    let hash = format!("{hash:08x}");
     let room = MAX_ID - head.len() - hash.len() - 1;
     let begin: String = plain.chars().take(room).collect();
     format!("{head}{begin}~{hash}")
@@ -413,7 +414,7 @@ mod tests {
         assert_eq!(list[0].props["kind"], Value::from("keyboard"));
         assert!(list[0].hazard.as_ref().unwrap().forcible);
         let words = bitmap("1 0 0 3ff0000");
-        assert!(words.has(16) && words.has(25) && words.has(3 * usize::BITS as u16));
+        assert!(words.has(16) && words.has(25) && words.has(3 * WORD));
         assert!(list_in(Path::new("/nonexistent")).unwrap().is_empty());
     }
 }

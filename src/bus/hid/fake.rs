@@ -150,10 +150,9 @@ impl Input {
             self.slot = usize::try_from(event.value).unwrap_or(0);
         }
         let contacts = &mut self.snapshot.contacts;
-        if let Some((_, values)) = contacts.iter_mut().find(|(code, _)| *code == event.code) {
-            if let Some(value) = values.get_mut(self.slot) {
-                *value = event.value;
-            }
+        let axis = contacts.iter_mut().find(|(code, _)| *code == event.code);
+        if let Some(value) = axis.and_then(|(_, values)| values.get_mut(self.slot)) {
+            *value = event.value;
         }
         let abs = &mut self.snapshot.abs;
         if let Some((_, value)) = abs.iter_mut().find(|(code, _)| *code == event.code) {
@@ -348,7 +347,7 @@ impl FakeMaker {
 }
 
 impl Maker for FakeMaker {
-    fn make<'a>(&'a self, of: Description, phys: String) -> Making<'a> {
+    fn make(&self, of: Description, phys: String) -> Making<'_> {
         Box::pin(async move {
             let mut output = self.lock();
             if let Some(errno) = output.refuses {

@@ -73,7 +73,7 @@ pub trait Maker {
     ///
     /// # Errors
     /// As [`crate::kernel::uinput::Uinput::create`].
-    fn make<'a>(&'a self, of: Description, phys: String) -> Making<'a>;
+    fn make(&self, of: Description, phys: String) -> Making<'_>;
 }
 
 /// A device of ours. The errors are those of the calls of [`crate::kernel::uinput::Uinput`] of the

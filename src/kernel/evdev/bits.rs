@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use core::ffi::c_ulong;
 
 /// Bits of one word of a kernel bitmap.
-const WORD: u16 = c_ulong::BITS as u16;
+const WORD: u16 = if size_of::<c_ulong>() == 8 { 64 } else { 32 };
 
 /// A set of event codes of one kind, or of kinds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -101,7 +101,7 @@ impl Default for UinputMaker {
 }
 
 impl Maker for UinputMaker {
-    fn make<'a>(&'a self, of: Description, phys: String) -> Making<'a> {
+    fn make(&self, of: Description, phys: String) -> Making<'_> {
         let node = self.node.clone();
         Box::pin(async move {
             let made = spawn(move || {
