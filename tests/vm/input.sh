@@ -7,6 +7,7 @@ source "${BASH_SOURCE[0]%/*}/bridge.sh"
 PAD_ID=hid:1209:4c50:lab/pad
 
 prepare() {
+    modprobe evdev
     modprobe uinput
     make_namespaces
 }

@@ -20,6 +20,8 @@ pub const OURS: &str = "myclerk/";
 const LETTERS: std::ops::RangeInclusive<u16> = 16..=25;
 /// `KEY_POWER`, `KEY_SLEEP`, `KEY_WAKEUP`.
 const POWER: [u16; 3] = [116, 142, 143];
+/// Bits of a word in sysfs.
+const WORD: u16 = if size_of::<usize>() == 8 { 64 } else { 32 };
 /// `SW_LID`.
 const LID: u16 = 0;
 /// `BTN_MISC`, the first code that is a button and no key.
@@ -101,14 +103,11 @@ fn read(device: &Path, event: &str) -> Option<Found> {
     })
 }
 
-/// Bits of a word of the kernel's.
-const WORD: usize = usize::BITS as usize;
-
 /// Words of this machine's length in hexadecimal, the highest first.
 fn bitmap(text: &str) -> Codes {
     let words = text.split_whitespace().rev();
     let mut codes = Codes::new();
-    for (first, digits) in (0u16..4096).step_by(WORD).zip(words) {
+    for (first, digits) in (0u16..4096).step_by(WORD.into()).zip(words) {
         let bits = u64::from_str_radix(digits, 16).unwrap_or(0);
         for bit in (0..64).filter(|bit| bits >> bit & 1 == 1) {
             codes.set(first + bit, true);
@@ -412,7 +411,7 @@ mod tests {
         assert_eq!(list[0].props["kind"], Value::from("keyboard"));
         assert!(list[0].hazard.as_ref().unwrap().forcible);
         let words = bitmap("1 0 0 3ff0000");
-        assert!(words.has(16) && words.has(25) && words.has(u16::try_from(3 * WORD).unwrap()));
+        assert!(words.has(16) && words.has(25) && words.has(3 * WORD));
         assert!(list_in(Path::new("/nonexistent")).unwrap().is_empty());
     }
 }

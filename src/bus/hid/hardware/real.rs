@@ -5,6 +5,7 @@ use core::task::{Context, Poll};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -16,6 +17,11 @@ use crate::kernel::uinput::{Uinput, Wish};
 pub const UINPUT: &str = "/dev/uinput";
 /// The folder of the nodes of evdev.
 pub const NODES: &str = "/dev/input";
+
+/// How long evdev may take to be loaded.
+const EVDEV: Duration = Duration::from_secs(10);
+/// How often is looked whether it is.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The input devices of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,7 +112,7 @@ impl Maker for UinputMaker {
         Box::pin(async move {
             let made = spawn(move || {
                 let device = Uinput::create(&node, &of, &phys)?;
-                let event = device.event_name()?;
+                let event = event_of(&device)?;
                 io::Result::Ok((device, event))
             });
             let (device, event) = made.await??;
@@ -116,6 +122,22 @@ impl Maker for UinputMaker {
             });
             Ok(made)
         })
+    }
+}
+
+/// The name of its event node. Where evdev is a module, the first device of a machine lets udev load
+/// it.
+fn event_of(device: &Uinput) -> io::Result<String> {
+    let end = Instant::now() + EVDEV;
+    loop {
+        match device.event_name() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        if Instant::now() > end {
+            return Err(io::Error::other("evdev does not take it: modprobe evdev"));
+        }
+        std::thread::sleep(LOOK);
     }
 }
 
