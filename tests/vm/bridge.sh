@@ -144,6 +144,13 @@ ports_in_use() {
     awk '$1 != "hub" && $3 != "004"' /sys/devices/platform/vhci_hcd.0/status* | wc -l
 }
 
+# What the kernel rightly says of a disk that went away while it was read, or while it was looked
+# through for partitions.
+allow_lost_disk() {
+    allow_kernel '(I/O error|Buffer I/O error on|device offline error).* dev sd[a-z]'
+    allow_kernel '(ldm_validate_partition_table\(\): Disk read failed|unable to read (RDB block|partition table))'
+}
+
 remote_gone() { ! remote_usb "$1" "$2"; }
 
 home_with() { has_driver "$(owned_usb "$1" "$2")" "$3"; }

@@ -10,8 +10,8 @@ TMUX=(tmux -L tty)
 prepare() {
     modprobe cuse
     wait_for 10 test -c /dev/cuse
-    # What the package's own units make.
-    mkdir -p /run/myclerk/names
+    # Where the daemon's sockets are outside of the cases.
+    mkdir -p /run/myclerk
     make_namespaces
 }
 

@@ -25,9 +25,6 @@ plug() {
 
 unplug() { qmp "{\"execute\":\"device_del\",\"arguments\":{\"id\":\"$1\"}}"; }
 
-# What the kernel rightly says of a disk that went away while it was read.
-allow_lost_disk() { allow_kernel '(I/O error|Buffer I/O error on|device offline error).* dev sd[a-z]'; }
-
 # The first 4 MiB, past every cache.
 hash_of() { dd if="$1" bs=1M count=4 iflag=direct status=none | sha256sum | cut -d' ' -f1; }
 

@@ -38,7 +38,8 @@ pub fn number(name: &str) -> u32 {
 pub struct NameFile(PathBuf);
 
 impl NameFile {
-    /// Writes it; `None` where there is no such directory: nobody made it, so nobody reads it.
+    /// Writes it, in a directory that is made when there is none; `None` where that has no place:
+    /// the daemon runs elsewhere, and no rule of udev reads there.
     ///
     /// # Errors
     /// What the file system says.
@@ -48,8 +49,10 @@ impl NameFile {
         node: &str,
         title: &str,
     ) -> io::Result<Option<Self>> {
-        if !directory.is_dir() {
-            return Ok(None);
+        match fs::create_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
         }
         let path = directory.join(name);
         let part = |text: &str| harmless(text);
@@ -111,7 +114,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "hub/_.._x_y_\n");
         drop(file);
         assert!(!path.exists());
-        let nowhere = directory.path().join("none");
+        let nowhere = directory.path().join("none/names");
         let file = NameFile::write(&nowhere, "ttyMC0", "hub", "x").unwrap();
         assert!(file.is_none());
     }
