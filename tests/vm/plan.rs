@@ -8,8 +8,6 @@ mod cuse;
 mod gpio;
 #[path = "plan/input.rs"]
 mod input;
-#[path = "plan/serial_tty.rs"]
-mod serial_tty;
 
 /// A guest, or a pair of guests, and the cases that share its boot.
 #[derive(Default)]
@@ -134,9 +132,8 @@ pub(crate) fn boots() -> Vec<Boot> {
         cycles(),
         can::boot(),
         cuse::boot(),
-        serial_tty::boot(),
-        input::boot(),
         gpio::boot(),
+        input::boot(),
     ]
 }
 
