@@ -30,7 +30,7 @@ tty_up() {
     [[ -n $NEAR && -c $FAR ]] || fail "the guest has no UARTs: '$NEAR', '$FAR'"
     stty -F "$FAR" 115200 raw -echo
     bridge_up
-    ID=$(hub list --local --json | jq -re --arg place "$NEAR" '.local[] | select(.place == $place) | .id')
+    ID=$(hub list --local --json | jq -r '.. | .id? // empty' | grep -E "^serial:(.*00:10\.0|$NEAR\$)")
     share "$ID"
     attach_tty
 }
