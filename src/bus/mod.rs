@@ -19,8 +19,9 @@ pub use local::{
     AskError, AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, Operate,
     OperateError, Operating, Parameters, Pending, Presenter, Wish,
 };
-pub use owned::{Answer, End, Grant, Hazard, Listing, Owned, Present, Serving, Wanted};
+pub use owned::{Answer, End, Grant, Hazard, Listing, Owned, Present, Roots, Serving, Wanted};
 pub use refused::Refused;
+use refused::waiting;
 
 use crate::wire::class::Class;
 use crate::wire::opcode::Opcode;

@@ -5,6 +5,7 @@ use core::future::Future;
 use core::pin::Pin;
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 
 use super::{BusStream, Refused};
 use crate::wire::msgpack::Value;
@@ -106,4 +107,25 @@ pub enum End {
     DeviceGone,
     /// This program, or a kernel interface, failed.
     Failed,
+}
+
+/// Where the kernel's file systems are mounted.
+#[derive(Clone, Debug)]
+pub struct Roots {
+    /// Normally `/sys`.
+    pub sys: PathBuf,
+    /// Normally `/proc`.
+    pub proc: PathBuf,
+    /// Normally `/dev`.
+    pub dev: PathBuf,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self {
+            sys: "/sys".into(),
+            proc: "/proc".into(),
+            dev: "/dev".into(),
+        }
+    }
 }

@@ -84,3 +84,12 @@ impl Refused {
         self.error().encode().unwrap_or_default()
     }
 }
+
+/// Runs what may wait on a thread that may.
+pub(super) async fn waiting<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refused> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Refused::new(Status::InternalError, sub::INTERNAL, error.to_string()))
+}

@@ -16,4 +16,3 @@ mod opening;
 mod pty;
 mod sequence;
 mod stream;
-mod uart;

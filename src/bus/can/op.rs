@@ -13,7 +13,7 @@ pub use interface::{
 };
 
 use crate::kernel::can::FrameError;
-use crate::wire::msgpack::{DecodeError, EncodeError, Reader, Writer};
+use crate::wire::msgpack::{self, DecodeError, EncodeError, Writer};
 
 /// Longest device id in bytes (profile 19).
 pub const MAX_DEVICE_ID: usize = 64;
@@ -51,13 +51,7 @@ pub fn encode_empty(out: &mut Vec<u8>) {
 /// # Errors
 /// [`OpError`] when it is anything but a map.
 pub fn decode_empty(payload: &[u8]) -> Result<(), OpError> {
-    if payload.is_empty() {
-        return Ok(());
-    }
-    let mut reader = Reader::new(payload);
-    reader.clone().map_header()?;
-    reader.skip_value()?;
-    Ok(reader.finish()?)
+    Ok(msgpack::decode_empty(payload)?)
 }
 
 fn check_device_id(id: &str) -> Result<(), OpError> {

@@ -5,7 +5,6 @@ mod held;
 mod keeper;
 mod stream;
 
-use std::io;
 use std::sync::{Arc, LazyLock};
 
 use nix::errno::Errno;
@@ -15,6 +14,7 @@ use super::enumerate;
 use super::hardware::cdev::CdevHost;
 use super::hardware::{GpioChip, GpioHost};
 use super::op::{ChipEntry, ChipList, Direction, LineInfo, LineInfoRequest, LineRequest, OpError};
+use crate::bus::waiting;
 use crate::bus::{Answer, BusStream, End, Grant, Owned, Present, Refused, Serving, Wanted};
 use crate::wire::msgpack::Value;
 use crate::wire::opcode::Opcode;
@@ -193,12 +193,4 @@ fn bad(error: &OpError) -> Refused {
 
 fn internal(error: &dyn core::error::Error) -> Refused {
     Refused::new(Status::InternalError, sub::INTERNAL, error.to_string())
-}
-
-/// Runs what may wait on a thread that may.
-async fn waiting<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Refused> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| internal(&io::Error::other(error)))
 }

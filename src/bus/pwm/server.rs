@@ -2,7 +2,6 @@
 //! stream until the channel is off, or left running.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use nix::errno::Errno;
@@ -12,6 +11,7 @@ use super::enumerate;
 use super::hardware::sysfs::SysfsPwm;
 use super::hardware::{PwmChannel, PwmHost};
 use super::op::{Configure, Configured, OpError, Polarity, Set, decode_empty, encode_empty};
+use crate::bus::waiting;
 use crate::bus::{
     Answer, BusStream, End, Grant, Inbound, MAX_AGE_SECS, Outlet, Owned, Present, Refused, Serving,
     Wanted,
@@ -325,12 +325,4 @@ fn bad(error: &OpError) -> Refused {
 
 fn internal(error: &dyn core::error::Error) -> Refused {
     Refused::new(Status::InternalError, sub::INTERNAL, error.to_string())
-}
-
-/// Runs what may wait on a thread that may.
-async fn waiting<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Refused> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| internal(&io::Error::other(error)))
 }

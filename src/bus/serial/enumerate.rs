@@ -1,5 +1,6 @@
 //! The serial ports of this machine, their stable ids, and who uses them.
 
+pub use crate::bus::Roots;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
@@ -9,27 +10,6 @@ use std::path::{Path, PathBuf};
 use super::op::MAX_DEVICE_ID;
 use crate::bus::{Hazard, Present};
 use crate::wire::msgpack::Value;
-
-/// Where to look.
-#[derive(Clone, Debug)]
-pub struct Roots {
-    /// `/sys`
-    pub sys: PathBuf,
-    /// `/proc`
-    pub proc: PathBuf,
-    /// `/dev`
-    pub dev: PathBuf,
-}
-
-impl Default for Roots {
-    fn default() -> Self {
-        Self {
-            sys: "/sys".into(),
-            proc: "/proc".into(),
-            dev: "/dev".into(),
-        }
-    }
-}
 
 /// Every serial port that is there now, sorted by id. Reads many small files: call it where waiting is
 /// allowed.

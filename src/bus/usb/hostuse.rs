@@ -5,6 +5,7 @@
 
 mod block;
 
+pub use crate::bus::Roots;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -17,27 +18,6 @@ use super::descriptor::CLASS_HUB;
 const MAX_DIRECTORIES: usize = 4096;
 /// How deep they nest: interface/host/target/lun/block/disk/partition/holders and some room.
 const MAX_DEPTH: usize = 16;
-
-/// Where the kernel's file systems are mounted.
-#[derive(Clone, Debug)]
-pub struct Roots {
-    /// Normally `/sys`.
-    pub sys: PathBuf,
-    /// Normally `/proc`.
-    pub proc: PathBuf,
-    /// Normally `/dev`.
-    pub dev: PathBuf,
-}
-
-impl Default for Roots {
-    fn default() -> Self {
-        Self {
-            sys: "/sys".into(),
-            proc: "/proc".into(),
-            dev: "/dev".into(),
-        }
-    }
-}
 
 /// Why a device is not given away. The text names the cause and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

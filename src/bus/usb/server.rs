@@ -21,6 +21,7 @@ use super::enumerate::{Location, UsbDeviceInfo};
 use super::hardware::UsbHost;
 use super::hostuse::{self, Roots};
 use super::op::{AttachRequest, AttachResponse, DeviceEntry, Speed};
+use crate::bus::waiting;
 use crate::bus::{Inbound, Outlet};
 use crate::wire::status::{Status, sub};
 
@@ -168,13 +169,4 @@ fn kernel_speed(speed: u8) -> Speed {
         6 => Speed::SuperPlus,
         other => Speed::Unknown(other),
     }
-}
-
-/// Runs what may wait on a thread that may.
-async fn waiting<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Refused> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Refused::new(Status::InternalError, sub::INTERNAL, error.to_string()))
 }

@@ -100,6 +100,20 @@ pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError>
     decode_with(bytes, &Rules::DEFAULT)
 }
 
+/// Reads `{}`, which may also be no bytes at all (profile 4.2). Unknown keys are ignored.
+///
+/// # Errors
+/// [`DecodeError`] when it is anything but a map.
+pub fn decode_empty(bytes: &[u8]) -> Result<(), DecodeError> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let mut reader = Reader::new(bytes);
+    reader.clone().map_header()?;
+    reader.skip_value()?;
+    reader.finish()
+}
+
 /// [`decode`] for operations that set their own limits.
 ///
 /// # Errors

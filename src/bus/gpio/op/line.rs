@@ -205,10 +205,7 @@ pub fn encode_empty() -> Vec<u8> {
 /// # Errors
 /// [`OpError`] when it is neither a map nor empty.
 pub fn decode_empty(payload: &[u8]) -> Result<(), OpError> {
-    #[derive(Default, Deserialize)]
-    struct Nothing {}
-    let Nothing {} = msgpack::decode_or_default(payload)?;
-    Ok(())
+    Ok(msgpack::decode_empty(payload)?)
 }
 
 fn read_mask(reader: &mut Reader<'_>, lines: usize) -> Result<u64, OpError> {

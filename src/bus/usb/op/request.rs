@@ -1,7 +1,7 @@
 //! The small operations on an attached device: descriptors, configuration, halt, reset.
 
 use super::{EndpointAddress, OpError};
-use crate::wire::msgpack::{Reader, Writer};
+use crate::wire::msgpack::{self, Reader, Writer};
 
 /// `USB_GET_DESCRIPTOR` `[type, index, lang, len]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,11 +176,5 @@ pub fn encode_empty(out: &mut Vec<u8>) {
 /// # Errors
 /// [`OpError`] when it is anything but a map.
 pub fn decode_empty(payload: &[u8]) -> Result<(), OpError> {
-    if payload.is_empty() {
-        return Ok(());
-    }
-    let mut reader = Reader::new(payload);
-    reader.clone().map_header()?;
-    reader.skip_value()?;
-    Ok(reader.finish()?)
+    Ok(msgpack::decode_empty(payload)?)
 }
