@@ -83,8 +83,6 @@ allow_lost_device() {
     allow_kernel "usb $bus-1?[0-9]: (unable to (read|get) |can't (read|set) |string descriptor 0 read)"
     allow_kernel "usb usb$bus-port1?[0-9]: (attempt power cycle|unable to enumerate USB device)"
     allow_lost_disk
-    # The port's other end was closed while the kernel was writing to it.
-    allow_kernel 'vhci_hcd: sendmsg failed!, ret=-32 for 48'
 }
 
 # kills HALF: one in each round, alternating in what it interrupts.

@@ -153,6 +153,9 @@ KERNEL_COMPLAINTS+='|I/O error|EXT4-fs (error|warning)|did not claim interface'
 
 # vhci says this of every full-speed device before its first reset (vhci_hub_control()).
 KERNEL_NOISE='vhci_hcd: vhci_device speed not set'
+# Detaching shuts the port's socket before it stops the thread that writes to it
+# (vhci_shutdown_connection()): a request that a driver makes in between finds it shut.
+KERNEL_NOISE+='|vhci_hcd: sendmsg failed!, ret=-32 for 48'
 
 kernel_complaints() {
     local allowed=$KERNEL_NOISE
