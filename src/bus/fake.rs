@@ -1,11 +1,15 @@
 //! A session without a network, for the tests of both halves of a bus in one thread: streams with
 //! credit, whose other end is served as the test wants, and which can be cut.
 
+use core::future::{Future, ready};
+use core::pin::Pin;
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::time::timeout;
 
 use super::{
     AskError, BusStream, Inbound, Opener, Outgoing, Outlet, OutletError, Pending, Refused,
@@ -38,6 +42,8 @@ pub struct FakeSession {
     serve: Serve,
     call: Call,
     ends: RefCell<Vec<Weak<End>>>,
+    lost: Cell<bool>,
+    mended: Notify,
 }
 
 impl FakeSession {
@@ -51,11 +57,21 @@ impl FakeSession {
             serve: Box::new(serve),
             call: Box::new(call),
             ends: RefCell::default(),
+            lost: Cell::new(false),
+            mended: Notify::new(),
         })
     }
 
-    /// The session is lost: both ends of every stream see [`Inbound::Closed`].
+    /// There is a session again.
+    pub fn mend(&self) {
+        self.lost.set(false);
+        self.mended.notify_waiters();
+    }
+
+    /// The session is lost until [`FakeSession::mend`]: both ends of every stream see
+    /// [`Inbound::Closed`].
     pub fn cut(&self) {
+        self.lost.set(true);
         for end in self.ends.take().iter().filter_map(Weak::upgrade) {
             end.send(Inbound::Closed);
             end.cut.set(true);
@@ -65,6 +81,9 @@ impl FakeSession {
 
 impl Opener for FakeSession {
     fn call(&self, opcode: Opcode, payload: Vec<u8>, _: Duration) -> Pending<'_, Vec<u8>> {
+        if self.lost.get() {
+            return Box::pin(ready(Err(over())));
+        }
         let answer = (self.call)(opcode, &payload).map_err(|refused| AskError::Refused {
             status: refused.status,
             error: ErrorMap::decode(&refused.payload()).unwrap_or_default(),
@@ -78,6 +97,9 @@ impl Opener for FakeSession {
         payload: Vec<u8>,
         _: Duration,
     ) -> Pending<'_, (Vec<u8>, BusStream)> {
+        if self.lost.get() {
+            return Box::pin(ready(Err(over())));
+        }
         let (mut mine, theirs, ends) = stream();
         self.ends.borrow_mut().extend(ends);
         (self.serve)(Opened {
@@ -100,6 +122,17 @@ impl Opener for FakeSession {
             }
         })
     }
+
+    fn returned(&self, within: Duration) -> Pin<Box<dyn Future<Output = bool> + '_>> {
+        Box::pin(async move {
+            let mended = self.mended.notified();
+            !self.lost.get() || timeout(within, mended).await.is_ok()
+        })
+    }
+}
+
+fn over() -> AskError {
+    AskError::Ended("it was cut".to_owned())
 }
 
 /// Both ends of an open stream.

@@ -29,6 +29,10 @@ pub trait Opener {
         payload: Vec<u8>,
         timeout: Duration,
     ) -> Pending<'_, (Vec<u8>, BusStream)>;
+
+    /// Waits until there is a session with the owner, at most so long. False when there is none then,
+    /// or when there will be none without somebody's doing.
+    fn returned(&self, within: Duration) -> Pin<Box<dyn Future<Output = bool> + '_>>;
 }
 
 /// An open stream.
@@ -83,6 +87,8 @@ pub struct Wish {
     pub way: Option<String>,
     /// By [`Presenter::options`].
     pub options: BTreeMap<String, Vec<String>>,
+    /// How long the device stays on this machine without a session; zero ends it with the session.
+    pub grace: Duration,
 }
 
 /// Why the owner gave no answer, or not the wanted one.
@@ -158,6 +164,11 @@ pub trait Handle {
 
     /// Starts giving it back; [`Local::ended`] tells when that is done.
     fn detach(&self);
+
+    /// False while the device is here without a session with its owner.
+    fn is_live(&self) -> bool {
+        true
+    }
 
     /// Performs an operation of a subcommand, such as `pulse` of `myclerk serial`.
     fn operate(&self, operation: String, _parameters: Parameters) -> Operating<'_> {

@@ -9,6 +9,7 @@ pub mod fake;
 pub mod gpio;
 pub mod hid;
 mod local;
+pub mod outage;
 mod owned;
 pub mod pwm;
 mod refused;

@@ -12,6 +12,9 @@ use super::output::{self, clean, label};
 use crate::daemon::control::message::AttachedDevice;
 use crate::daemon::control::{Reply, Request, Side};
 
+/// The longest time that a device stays without its machine, in seconds: a day.
+const MAX_GRACE: u64 = 86_400;
+
 const EXAMPLES: &str = "\
 Examples:
   myclerk attach hub/usb:0403:6001:A50285BI
@@ -21,14 +24,18 @@ Examples:
   myclerk attach hub/serial:ttyUSB0 --name console
   myclerk attach hub/can:can0 --name bench --as vxcan -o filter=100:7F0 -o filter=200:7FF
   myclerk attach hub/hid: -o grab=false  # a keyboard that its machine goes on hearing
+  myclerk attach hub/serial:ttyUSB0 --grace 600  # its machine may be gone for ten minutes
   myclerk attach hub/gpio:gpiochip0
   myclerk attach hub/pwm:pwmchip0 -o channel=0 -o period-ns=20000000 -o duty-ns=1500000";
 
 /// Make a device of another machine a device of this one
 ///
 /// The kernel here then sees it as plugged in: a stick becomes /dev/sdX, a serial port a tty, a CAN
-/// bus a network interface, a keyboard an input device. What it became is printed. It stays until `myclerk detach` or the end of the client daemon. Ctrl-C while it is
-/// being attached gives it back.
+/// bus a network interface, a keyboard an input device. What it became is printed. It stays until
+/// `myclerk detach` or the end of the client daemon. Ctrl-C while it is being attached gives it back.
+///
+/// When the other machine cannot be reached any more, a device that is not a USB one stays for a while
+/// and goes on when the connection is back; a USB device ends with it.
 ///
 /// A device that is attached by its port is followed: when it is unplugged, whatever is plugged in
 /// there within half a minute is attached in its place. Devices that get their firmware from a
@@ -51,6 +58,11 @@ pub(super) struct Attach {
     /// What its bus lets one choose besides; a wrong one names them. May be repeated
     #[arg(short = 'o', long = "option", value_name = "KEY=VALUE", value_parser = option)]
     options: Vec<(String, String)>,
+
+    /// For how many seconds it stays here when its machine cannot be reached; 0 gives it up at once.
+    /// 60 where nothing is said
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=MAX_GRACE))]
+    grace: Option<u64>,
 }
 
 fn option(text: &str) -> Result<(String, String), String> {
@@ -83,6 +95,7 @@ impl Attach {
             name: self.name,
             way: self.way,
             options,
+            grace: self.grace,
         };
         let reply = ask(context, Side::Client, &request)?;
         let Reply::Attached(attached) = reply else {

@@ -137,6 +137,7 @@ fn first(
         name: None,
         way: None,
         options: options.collect(),
+        grace: None,
     };
     let Reply::Attached(attached) = ask(context, Side::Client, &request)? else {
         return Err(CliError::odd_reply());

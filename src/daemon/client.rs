@@ -13,6 +13,7 @@ mod family;
 mod files;
 mod follow;
 mod hub;
+mod opener;
 mod ports;
 mod present;
 mod reset;

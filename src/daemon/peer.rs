@@ -6,7 +6,6 @@
 //! await.
 
 mod drive;
-mod opener;
 mod stream;
 
 use std::cell::{Cell, RefCell};

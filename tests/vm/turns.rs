@@ -30,6 +30,7 @@ pub(crate) fn take(run_dir: &Path, device: &str, driver: &Path, count: u32) -> i
             name: None,
             way: None,
             options: BTreeMap::new(),
+            grace: None,
         },
         Request::Detach { target },
     );

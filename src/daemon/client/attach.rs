@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::Client;
 use super::attached::{Attached, Form, sysfs};
-use super::follow::is_unplugging;
+use super::follow::may_return;
 use super::hub::Hub;
 use super::present::Wanted;
 use super::target::{Target, USB, ask_error};
@@ -44,7 +44,7 @@ impl Client {
             wanted.is_plain()?;
             self.attach_usb(hub, &peer, target, asker).await
         } else {
-            self.present(&node, &peer, target, wanted, asker).await
+            self.present(hub, target, wanted, asker).await
         }
     }
 
@@ -175,7 +175,7 @@ async fn watch(
     tracing::info!(node, device, port, reason, "device is no longer attached");
     attached.has_ended(end.to_string());
     client.forget(&attached);
-    if let Some(hub) = follow.filter(|_| is_unplugging(&end)) {
+    if let Some(hub) = follow.filter(|_| may_return(&end)) {
         client.follow(hub, attached).await;
     }
 }

@@ -83,6 +83,14 @@ impl Attached {
         }
     }
 
+    /// False while it is here without its owner.
+    fn has_session(&self) -> bool {
+        match &self.form {
+            Form::Usb { .. } => true,
+            Form::Other { handle, .. } => handle.is_live(),
+        }
+    }
+
     /// Nothing of it is left on this machine.
     pub(super) fn has_ended(&self, why: String) {
         *self.why.borrow_mut() = Some(why);
@@ -135,7 +143,7 @@ impl Attached {
             class: class.to_owned(),
             port: self.port().map(|port| port.0),
             speed,
-            live: !self.ended.get(),
+            live: !self.ended.get() && self.has_session(),
             age: clock::mono().since(self.since).as_secs(),
             files: Vec::new(),
             waiting: None,

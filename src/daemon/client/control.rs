@@ -36,6 +36,7 @@ impl ControlHandler for Rc<Client> {
                 name,
                 way,
                 options,
+                grace,
             } => {
                 let hub = self.hub(&node)?;
                 let wanted = Wanted {
@@ -43,6 +44,7 @@ impl ControlHandler for Rc<Client> {
                     name,
                     way,
                     options,
+                    grace: grace.map(Duration::from_secs),
                 };
                 Ok(Reply::Attached(self.attach(&hub, wanted, asker).await?))
             }

@@ -50,15 +50,15 @@ impl Waiting {
     }
 }
 
-/// True for the ends by which a device's going away is told.
-pub(super) const fn is_unplugging(end: &Ended) -> bool {
+/// True for the ends by which a device goes away that may come back: it was unplugged, or its owner cannot
+/// be reached.
+pub(super) const fn may_return(end: &Ended) -> bool {
     match end {
-        Ended::DeviceGone | Ended::Reset(Status::ServiceUnavailable) => true,
+        Ended::DeviceGone | Ended::Reset(Status::ServiceUnavailable) | Ended::SessionClosed => true,
         Ended::Reset(_)
         | Ended::Detached
         | Ended::Kernel
         | Ended::KernelFault(_)
-        | Ended::SessionClosed
         | Ended::Violation(_)
         | Ended::NoPort(_)
         | Ended::Socket(_)
@@ -135,17 +135,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_unplugged_device_is_followed() {
-        for end in [Ended::DeviceGone, Ended::Reset(Status::ServiceUnavailable)] {
-            assert!(is_unplugging(&end), "{end}");
+    fn a_device_is_followed_that_may_come_back() {
+        for end in [
+            Ended::DeviceGone,
+            Ended::Reset(Status::ServiceUnavailable),
+            Ended::SessionClosed,
+        ] {
+            assert!(may_return(&end), "{end}");
         }
         for end in [
             Ended::Reset(Status::Forbidden),
             Ended::Detached,
             Ended::Kernel,
-            Ended::SessionClosed,
         ] {
-            assert!(!is_unplugging(&end), "{end}");
+            assert!(!may_return(&end), "{end}");
         }
     }
 }

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Client;
 use super::attached::{Attached, Form};
 use super::hub::Hub;
 use super::target::{Target, USB, ask_error};
-use crate::bus::{AttachError, Ended, Local, OperateError, Parameters, Presenter, Wish};
+use crate::bus::outage::GRACE;
+use crate::bus::{AttachError, Local, OperateError, Parameters, Presenter, Wish};
 use crate::daemon::control::Conversation;
 use crate::daemon::control::message::{AttachedDevice, ControlError, NodeName};
-use crate::daemon::peer::Peer;
-use crate::wire::status::Status;
 
 /// A device that a person wants to have, and how.
 #[derive(Debug, Default)]
@@ -25,15 +25,22 @@ pub(super) struct Wanted {
     pub(super) way: Option<String>,
     /// By [`Presenter::options`].
     pub(super) options: BTreeMap<String, Vec<String>>,
+    /// How long it may stay without its owner.
+    pub(super) grace: Option<Duration>,
 }
 
 impl Wanted {
     /// USB devices appear as they are.
     pub(super) fn is_plain(&self) -> Result<(), ControlError> {
-        if self.name.is_none() && self.way.is_none() && self.options.is_empty() {
+        if self.name.is_none()
+            && self.way.is_none()
+            && self.options.is_empty()
+            && self.grace.is_none()
+        {
             return Ok(());
         }
-        let message = "a USB device appears as it is: it has neither another name nor options";
+        let message = "a USB device appears as it is: it has neither another name nor options, and it ends with the \
+                       session";
         Err(ControlError::usage(message))
     }
 
@@ -81,39 +88,31 @@ impl Client {
     /// Makes a device local by its presenter and looks after it from then on.
     pub(super) async fn present(
         self: &Rc<Self>,
-        node: &NodeName,
-        peer: &Peer,
+        hub: &Rc<Hub>,
         target: Target,
         wanted: Wanted,
         asker: &Conversation,
     ) -> Result<AttachedDevice, ControlError> {
+        let node = hub.node();
         let presenter = self.presenter(target.class())?;
         wanted.fits(presenter)?;
-        let failed = |error: &AttachError| not_attached(error, node, target.name());
+        let failed = |error: &AttachError| not_attached(error, &node, target.name());
         (presenter.check)().map_err(|error| failed(&error))?;
         asker.step(format!("asking {} for {}", node.name, target.name()));
         let wish = Wish {
             name: wanted.name,
             way: wanted.way,
             options: wanted.options,
-            ..wish(node, &target)
+            grace: wanted.grace.unwrap_or(GRACE),
+            ..wish(&node, &target)
         };
-        let attaching = (presenter.attach)(Rc::new(peer.downgrade()), wish).await;
+        let attaching = (presenter.attach)(Rc::<Hub>::clone(hub), wish).await;
         let Local { handle, ended } = attaching.map_err(|error| failed(&error))?;
-        let attached = Attached::new(node.clone(), target, Form::Other { presenter, handle });
+        let attached = Attached::new(node, target, Form::Other { presenter, handle });
         self.attached.borrow_mut().push(Rc::clone(&attached));
         let (client, watched) = (Rc::clone(self), Rc::clone(&attached));
-        let session = peer.downgrade();
         tokio::task::spawn_local(async move {
-            let end = match ended.await {
-                // The end of a session resets its streams with that status (profile 14.3).
-                Ended::Owner(Status::ServiceUnavailable)
-                    if session.upgrade().is_none_or(|peer| peer.is_ending()) =>
-                {
-                    Ended::Session
-                }
-                end => end,
-            };
+            let end = ended.await;
             let reason: &dyn std::error::Error = &end;
             let (node, device) = (&watched.node.name, &watched.device);
             tracing::info!(node, device, reason, "device is no longer attached");
@@ -134,7 +133,7 @@ impl Client {
     /// Performs an operation of a subcommand on a device, attached or not.
     pub(super) async fn operate(
         &self,
-        hub: &Hub,
+        hub: &Rc<Hub>,
         device: &str,
         operation: String,
         parameters: Parameters,
@@ -156,8 +155,13 @@ impl Client {
             let error = ControlError::failed(format!("{path} is not attached"));
             return Err(error.mend(format!("myclerk attach {path}")));
         };
-        let opener = Rc::new(peer.downgrade());
-        let done = hook(opener, wish(&node, &target), operation, parameters).await;
+        let done = hook(
+            Rc::<Hub>::clone(hub),
+            wish(&node, &target),
+            operation,
+            parameters,
+        )
+        .await;
         done.map_err(|error| not_done(&error, &node, target.name()))
     }
 }

@@ -99,6 +99,9 @@ pub enum Request {
         /// What its bus lets one choose besides, by name.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         options: BTreeMap<String, Vec<String>>,
+        /// How many seconds it stays without its owner, where its bus lets one choose.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grace: Option<u64>,
     },
     /// Client: an operation of the device's bus, such as `pulse` of a serial port;
     /// [`Reply::Operated`].

@@ -15,6 +15,7 @@ use crate::link::connection::{Connection, End};
 use crate::link::{Corr, LinkEvent, StreamId};
 use crate::session::record_buf::RecordBuf;
 use crate::transport::{Framed, MessageReader, MessageWriter, Path, TransportError};
+use crate::wire::status::Status;
 use crate::wire::time::Mono;
 
 /// How long a closing session waits for the other side before the path is cut (profile 14.3).
@@ -287,7 +288,14 @@ impl Peer {
                 status,
                 payload: _,
             } => {
-                self.0.deliver(stream, Inbound::Reset { status });
+                // The end of a session resets its streams with that status (profile 14.3).
+                let lost = status == Status::ServiceUnavailable && self.is_ending();
+                let end = if lost {
+                    Inbound::Closed
+                } else {
+                    Inbound::Reset { status }
+                };
+                self.0.deliver(stream, end);
                 self.0.streams.borrow_mut().remove(&stream);
                 return;
             }

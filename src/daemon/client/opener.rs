@@ -1,0 +1,70 @@
+//! The node with the hardware as the bus halves see it that make remote devices local: whichever session
+//! there is with it now.
+
+use core::future::Future;
+use core::pin::Pin;
+use std::time::Duration;
+
+use super::hub::Hub;
+use crate::bus::{AskError, BusStream, Opener, Pending};
+use crate::daemon::control::message::Link;
+use crate::daemon::peer::{CallError, Peer};
+use crate::kernel::clock;
+use crate::wire::opcode::Opcode;
+
+/// While a device waits for its owner, so often an attempt to connect is asked for.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+impl From<CallError> for AskError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused { status, error } => Self::Refused { status, error },
+            CallError::Ended(end) => Self::Ended(end.to_string()),
+            CallError::Link(error) => Self::NotSent(error.to_string()),
+        }
+    }
+}
+
+impl Hub {
+    fn session(&self) -> Result<Peer, AskError> {
+        self.peer()
+            .ok_or_else(|| AskError::Ended("it is over".to_owned()))
+    }
+}
+
+impl Opener for Hub {
+    fn call(&self, opcode: Opcode, payload: Vec<u8>, timeout: Duration) -> Pending<'_, Vec<u8>> {
+        Box::pin(async move { Ok(self.session()?.call(opcode, payload, timeout).await?) })
+    }
+
+    fn open(
+        &self,
+        opcode: Opcode,
+        payload: Vec<u8>,
+        timeout: Duration,
+    ) -> Pending<'_, (Vec<u8>, BusStream)> {
+        Box::pin(async move {
+            let (answer, stream) = self.session()?.open(opcode, payload, timeout).await?;
+            let stream = BusStream {
+                outlet: stream.outlet,
+                inbound: stream.inbound,
+            };
+            Ok((answer, stream))
+        })
+    }
+
+    fn returned(&self, within: Duration) -> Pin<Box<dyn Future<Output = bool> + '_>> {
+        Box::pin(async move {
+            let until = clock::mono().after(within);
+            loop {
+                let left = until.since(clock::mono());
+                if self.wait_for_peer(left.min(ATTEMPT)).await.is_some() {
+                    return true;
+                }
+                if left.is_zero() || self.standing().0 == Link::Refused {
+                    return false;
+                }
+            }
+        })
+    }
+}
