@@ -8,6 +8,8 @@
 
 #[path = "can/bridge.rs"]
 mod bridge;
+#[path = "can/outage.rs"]
+mod outage;
 #[path = "can/owner.rs"]
 mod owner;
 

@@ -260,7 +260,7 @@ impl Outlet for End {
     }
 
     fn writable(&self, bytes: usize) -> bool {
-        let room = bytes <= self.room.get();
+        let room = bytes <= self.room.get() && !self.cut.get();
         self.wants_room.set(self.wants_room.get() || !room);
         room
     }

@@ -7,32 +7,35 @@
 mod interface;
 mod operations;
 mod options;
+mod outage;
 mod pump;
+mod remote;
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
 use super::hardware::CanHost;
 use super::hardware::kernel::KernelCan;
-use super::op::{CanMode, InterfaceList, Open, Opened, encode_empty};
+use super::op::{InterfaceList, encode_empty};
 use crate::bus::{
-    AskError, AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, Operating,
-    Parameters, Presenter, Wish,
+    AttachError, Attaching, Ended, Handle, Local, Opener, Operating, Parameters, Presenter, Wish,
 };
 use crate::kernel::can::Options;
 use crate::kernel::can::is_supported;
 use crate::wire::opcode::Opcode;
-use crate::wire::status::{Status, sub};
+use crate::wire::status::Status;
 
 use interface::{Interface, Plan};
 use operations::{Ask, Operation};
 use options::Wanted;
+use outage::Outage;
 use pump::Pump;
+use remote::{PATIENCE, Remote};
 
 /// CAN as the client's daemon sees it.
 pub const PRESENTER: Presenter = Presenter {
@@ -54,9 +57,6 @@ pub const PRESENTER: Presenter = Presenter {
     operate: None,
 };
 
-/// How long the owner may take to open an interface.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 fn check() -> Result<(), AttachError> {
     is_supported().map_err(|cause| AttachError::Here {
         what: "this kernel has no CAN sockets".to_owned(),
@@ -77,7 +77,11 @@ pub async fn attach(
     wish: Wish,
 ) -> Result<Local, AttachError> {
     let wanted = Wanted::read(&wish)?;
-    let (opened, stream, writes) = open(&*opener, &wish, &wanted).await?;
+    let remote = Remote {
+        device: wish.device.clone(),
+        wanted: wanted.clone(),
+    };
+    let (opened, way) = remote.open(&*opener).await?;
     let fd = opened.dbitrate > 0 || lists_fd(&*opener, &wish.device).await;
     let plan = Plan::new(&wish, &wanted, fd);
     let made = Interface::make(Arc::clone(&host), plan).await;
@@ -89,7 +93,7 @@ pub async fn attach(
     let (interface, port) = match made {
         Ok(made) => made,
         Err(error) => {
-            stream.outlet.reset(Status::InternalError);
+            way.stream.outlet.reset(Status::InternalError);
             return Err(error);
         }
     };
@@ -102,7 +106,14 @@ pub async fn attach(
     );
     let (asks, asked) = mpsc::unbounded_channel();
     let (done, ended) = oneshot::channel();
-    let pump = Pump::new(port, stream, asked, writes);
+    let live = Rc::new(Cell::new(true));
+    let outage = Outage {
+        opener,
+        remote,
+        grace: wish.grace,
+        live: Rc::clone(&live),
+    };
+    let pump = Pump::new(port, way, asked, outage);
     tokio::task::spawn_local(async move {
         let (end, counts) = pump.run().await;
         let removed = interface.remove().await;
@@ -119,50 +130,12 @@ pub async fn attach(
         let _ = done.send(end);
     });
     Ok(Local {
-        handle: Rc::new(CanHandle { name, asks }),
+        handle: Rc::new(CanHandle { name, asks, live }),
         ended: Box::pin(async move {
             let torn = || Ended::Failed("the attachment was torn down".to_owned());
             ended.await.unwrap_or_else(|_| torn())
         }),
     })
-}
-
-/// Opens the stream, for hearing alone where sending is not allowed.
-async fn open(
-    opener: &dyn Opener,
-    wish: &Wish,
-    wanted: &Wanted,
-) -> Result<(Opened, BusStream, bool), AttachError> {
-    let mut request = Open {
-        dev: wish.device.clone(),
-        mode: CanMode::ReadWrite,
-        fd: true,
-        own: wanted.own,
-        filters: wanted.filters.clone(),
-        errors: wanted.errors,
-    };
-    let opcode = Opcode::CanInterfaceOpen;
-    let (answer, stream) = match opener.open(opcode, encode(&request)?, PATIENCE).await {
-        Err(AskError::Refused { status, error })
-            if status == Status::Forbidden && error.sub == sub::ACL =>
-        {
-            request.mode = CanMode::Read;
-            opener.open(opcode, encode(&request)?, PATIENCE).await?
-        }
-        other => other?,
-    };
-    match Opened::decode(&answer) {
-        Ok(opened) => Ok((opened, stream, request.mode.writes())),
-        Err(error) => {
-            stream.outlet.reset(Status::BadRequest);
-            Err(AttachError::Answer(error.to_string()))
-        }
-    }
-}
-
-fn encode(request: &Open) -> Result<Vec<u8>, AttachError> {
-    let encoded = request.encode();
-    encoded.map_err(|error| AttachError::Wish(error.to_string()))
 }
 
 /// Whether the owner lists the interface as one with FD. One that it does not list has none.
@@ -193,6 +166,7 @@ fn here(what: &str, cause: io::Error) -> AttachError {
 
 struct CanHandle {
     name: String,
+    live: Rc<Cell<bool>>,
     asks: mpsc::UnboundedSender<Ask>,
 }
 
@@ -204,6 +178,10 @@ impl Handle for CanHandle {
     fn detach(&self) {
         // Once it has ended there is nothing to detach.
         let _ = self.asks.send(Ask::Detach);
+    }
+
+    fn is_live(&self) -> bool {
+        self.live.get()
     }
 
     fn operate(&self, operation: String, parameters: Parameters) -> Operating<'_> {

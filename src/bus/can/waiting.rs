@@ -52,6 +52,10 @@ impl<T> Waiting<T> {
         self.items.front().map(|(_, item)| item)
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.items.iter_mut().map(|(_, item)| item)
+    }
+
     pub(super) fn pop(&mut self) -> Option<T> {
         self.items.pop_front().map(|(_, item)| item)
     }

@@ -11,9 +11,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::operations::Ask;
+use super::outage::Outage;
+use super::remote::Way;
 use crate::bus::can::hardware::CanPort;
 use crate::bus::can::op::{FrameEvent, encode_empty, encode_send};
 use crate::bus::can::waiting::{AGAIN, Waiting, takes};
+use crate::bus::outage::Returning;
 use crate::bus::{AskError, BusStream, Ended, Inbound, Outgoing};
 use crate::kernel::can::{Frame, Received};
 use crate::wire::class::Class;
@@ -41,23 +44,39 @@ pub(super) struct Counts {
     pub(super) unheard: u64,
 }
 
-type Answer = oneshot::Sender<Result<Vec<u8>, AskError>>;
+/// Who waits for an answer, and what to keep if it is a good one.
+struct Asked {
+    answer: oneshot::Sender<Result<Vec<u8>, AskError>>,
+    setting: Option<Setting>,
+}
+
+/// What was set at the owner's interface, for as long as its stream lasts.
+#[derive(Clone)]
+struct Setting {
+    opcode: Opcode,
+    payload: Vec<u8>,
+}
 
 enum Step {
     Inbound(Option<Inbound>),
     Asked(Option<Ask>),
     Local(Result<(), Errno>),
     Written(Result<(), Errno>),
+    Returned(Result<Way, Ended>),
     Timer,
 }
 
 pub(super) struct Pump {
     port: Box<dyn CanPort>,
     stream: BusStream,
+    outage: Outage,
+    /// While there is no session.
+    returning: Option<Returning<Way>>,
     asks: mpsc::UnboundedReceiver<Ask>,
     /// Somebody has its handle.
     steered: bool,
-    answers: BTreeMap<u32, Answer>,
+    answers: BTreeMap<u32, Asked>,
+    settings: Vec<Setting>,
     /// The owner lets us send.
     writes: bool,
     /// Frames of local programs.
@@ -72,17 +91,20 @@ pub(super) struct Pump {
 impl Pump {
     pub(super) fn new(
         port: Box<dyn CanPort>,
-        stream: BusStream,
+        way: Way,
         asks: mpsc::UnboundedReceiver<Ask>,
-        writes: bool,
+        outage: Outage,
     ) -> Self {
         Self {
             port,
-            stream,
+            stream: way.stream,
+            outage,
+            returning: None,
             asks,
             steered: true,
             answers: BTreeMap::new(),
-            writes,
+            settings: Vec::new(),
+            writes: way.writes,
             sending: Waiting::new(),
             heard: Waiting::new(),
             full: None,
@@ -110,7 +132,10 @@ impl Pump {
             let timer = self.timer();
             let first = self.heard.front().filter(|_| self.full.is_none());
             let step = tokio::select! {
-                message = self.stream.inbound.recv() => Step::Inbound(message),
+                message = self.stream.inbound.recv(), if self.returning.is_none() => {
+                    Step::Inbound(message)
+                }
+                returned = back(&mut self.returning) => Step::Returned(returned),
                 ask = self.asks.recv(), if self.steered => Step::Asked(ask),
                 local = poll_fn(|context| self.port.poll_receive(context, &mut frames)) => {
                     Step::Local(local)
@@ -131,6 +156,11 @@ impl Pump {
                     result.err().and_then(ended_by)
                 }
                 Step::Written(result) => self.written(result),
+                Step::Returned(Ok(way)) => {
+                    self.go_on(way);
+                    None
+                }
+                Step::Returned(Err(ended)) => Some(ended),
                 Step::Timer => None,
             };
             if let Some(ended) = ended {
@@ -159,7 +189,10 @@ impl Pump {
 
     fn timer(&self) -> Option<Instant> {
         let blocked = !self.sending.is_empty();
-        let again = blocked.then(|| Instant::now() + AGAIN);
+        let again = match self.returning {
+            Some(_) => self.sending.expiry(),
+            None => blocked.then(|| Instant::now() + AGAIN),
+        };
         [again, self.full, self.heard.expiry()]
             .into_iter()
             .flatten()
@@ -242,7 +275,8 @@ impl Pump {
                 payload,
                 ..
             } => {
-                if let Some(answer) = self.answers.remove(&corr) {
+                if let Some(Asked { answer, setting }) = self.answers.remove(&corr) {
+                    self.keep(setting.filter(|_| status.is_success()));
                     // Whoever asked may have left.
                     let _ = answer.send(answered(status, payload));
                 }
@@ -252,9 +286,45 @@ impl Pump {
             Inbound::Request { corr, .. } => outlet.respond(corr, Status::BadRequest, Vec::new()),
             Inbound::Cancel { .. } | Inbound::Writable => {}
             Inbound::Reset { status } => return Some(Ended::Owner(status)),
-            Inbound::Closed => return Some(Ended::Session),
+            Inbound::Closed => return self.lost(),
         }
         None
+    }
+
+    /// The session was lost.
+    fn lost(&mut self) -> Option<Ended> {
+        match self.outage.begin() {
+            Ok(returning) => self.returning = Some(returning),
+            Err(ended) => return Some(ended),
+        }
+        // Another stream's credit.
+        self.heard.iter_mut().for_each(|(_, bytes)| *bytes = 0);
+        for (_, Asked { answer, .. }) in core::mem::take(&mut self.answers) {
+            // Whoever asked may have left.
+            let _ = answer.send(Err(AskError::Ended("the session was lost".to_owned())));
+        }
+        None
+    }
+
+    /// There is a session again.
+    fn go_on(&mut self, way: Way) {
+        self.returning = None;
+        (self.stream, self.writes) = (way.stream, way.writes);
+        self.outage.end();
+        for Setting { opcode, payload } in self.settings.clone() {
+            // The owner says no where somebody else decides about its interface now.
+            if let Err(error) = self.stream.outlet.request(outgoing(opcode, payload)) {
+                tracing::warn!(%opcode, %error, "the owner's interface is not set as it was");
+            }
+        }
+    }
+
+    /// Notes what the owner has set.
+    fn keep(&mut self, setting: Option<Setting>) {
+        if let Some(setting) = setting {
+            self.settings.retain(|old| old.opcode != setting.opcode);
+            self.settings.push(setting);
+        }
     }
 
     fn asked(&mut self, ask: Option<Ask>) -> Option<Ended> {
@@ -270,9 +340,14 @@ impl Pump {
                 return None;
             }
         };
+        let sets = matches!(opcode, Opcode::CanConfigure | Opcode::CanFilterSet);
+        let setting = sets.then(|| Setting {
+            opcode,
+            payload: payload.clone(),
+        });
         match self.stream.outlet.request(outgoing(opcode, payload)) {
             Ok(corr) => {
-                self.answers.insert(corr, answer);
+                self.answers.insert(corr, Asked { answer, setting });
             }
             Err(error) => {
                 // Whoever asked may have left.
@@ -300,6 +375,14 @@ impl Pump {
             }
         }
         outlet.reset(Status::Timeout);
+    }
+}
+
+/// What comes of an outage, while there is one.
+async fn back(returning: &mut Option<Returning<Way>>) -> Result<Way, Ended> {
+    match returning {
+        Some(returning) => returning.await,
+        None => core::future::pending().await,
     }
 }
 
