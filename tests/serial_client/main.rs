@@ -9,6 +9,7 @@
 mod ending;
 mod lines;
 mod opening;
+mod outage;
 mod pair;
 mod reading;
 mod rig;

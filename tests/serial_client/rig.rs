@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use myclerk::bus::fake;
 use myclerk::bus::serial::client::device::{Answer, Device};
+use myclerk::bus::serial::client::outage::Outage;
 use myclerk::bus::serial::client::pump::{Pump, Steering};
 use myclerk::bus::serial::client::structs;
 use myclerk::bus::serial::op::{ControlSet, LineEvent, Lines, Settings};
@@ -295,9 +296,23 @@ impl Bench {
 
     pub(crate) async fn with(actual: Settings) -> Self {
         let (mine, theirs) = fake::pair();
+        Self::on(mine, theirs, actual, None).await
+    }
+
+    /// On a stream with these ends; with `outage` it outlives the session.
+    pub(crate) async fn on(
+        mine: BusStream,
+        theirs: BusStream,
+        actual: Settings,
+        outage: Option<Outage>,
+    ) -> Self {
         let kernel = Kernel::new();
         let device = Rc::clone(&kernel);
         let (pump, steering) = Pump::new(device, mine, actual, "/dev/ttyMC7".into());
+        let pump = match outage {
+            Some(outage) => pump.outliving(outage),
+            None => pump,
+        };
         let left = Rc::new(Cell::new(false));
         let leaves = Rc::clone(&left);
         let ended = tokio::task::spawn_local(pump.run(move || leaves.set(true)));

@@ -106,13 +106,7 @@ pub async fn attach(
     );
     let (asks, asked) = mpsc::unbounded_channel();
     let (done, ended) = oneshot::channel();
-    let live = Rc::new(Cell::new(true));
-    let outage = Outage {
-        opener,
-        remote,
-        grace: wish.grace,
-        live: Rc::clone(&live),
-    };
+    let (outage, live) = Outage::new(opener, remote, wish.grace);
     let pump = Pump::new(port, way, asked, outage);
     tokio::task::spawn_local(async move {
         let (end, counts) = pump.run().await;
@@ -166,8 +160,8 @@ fn here(what: &str, cause: io::Error) -> AttachError {
 
 struct CanHandle {
     name: String,
-    live: Rc<Cell<bool>>,
     asks: mpsc::UnboundedSender<Ask>,
+    live: Rc<Cell<bool>>,
 }
 
 impl Handle for CanHandle {

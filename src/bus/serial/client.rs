@@ -12,6 +12,7 @@ pub mod incoming;
 pub mod ioctl;
 pub mod ldisc;
 pub mod name;
+pub mod outage;
 pub mod pulse;
 pub mod pump;
 pub mod settings;

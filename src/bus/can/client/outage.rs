@@ -11,14 +11,29 @@ use crate::bus::{Ended, Opener};
 
 /// What is needed to come out of an outage.
 pub(super) struct Outage {
-    pub(super) opener: Rc<dyn Opener>,
-    pub(super) remote: Remote,
-    pub(super) grace: Duration,
-    /// There is a session.
-    pub(super) live: Rc<Cell<bool>>,
+    opener: Rc<dyn Opener>,
+    remote: Remote,
+    grace: Duration,
+    live: Rc<Cell<bool>>,
 }
 
 impl Outage {
+    /// And what tells whether there is a session.
+    pub(super) fn new(
+        opener: Rc<dyn Opener>,
+        remote: Remote,
+        grace: Duration,
+    ) -> (Self, Rc<Cell<bool>>) {
+        let live = Rc::new(Cell::new(true));
+        let outage = Self {
+            opener,
+            remote,
+            grace,
+            live: Rc::clone(&live),
+        };
+        (outage, live)
+    }
+
     /// The session was lost. Where nothing is waited for, that is the end.
     pub(super) fn begin(&self) -> Result<Returning<Way>, Ended> {
         if self.grace.is_zero() {

@@ -40,6 +40,22 @@ pub enum Purpose {
     Operate(oneshot::Sender<Result<Lines, AskError>>),
 }
 
+impl Purpose {
+    /// Whether to ask for it a second time does no more than to ask once.
+    const fn repeats(&self) -> bool {
+        match self {
+            Self::Configure(_) | Self::Rs485 | Self::Lines => true,
+            // What was on its way is lost: that all of it was transmitted would not be true.
+            Self::Drain(_)
+            | Self::SetLines
+            | Self::Finish
+            | Self::Flush { .. }
+            | Self::Close
+            | Self::Operate(_) => false,
+        }
+    }
+}
+
 /// What follows when all output is transmitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
@@ -81,10 +97,25 @@ pub struct Question {
 /// The requests to the owner.
 pub struct Asks {
     outlet: Rc<dyn Outlet>,
-    outstanding: BTreeMap<u32, Ask>,
+    outstanding: BTreeMap<u32, Sent>,
     /// The peer had no room for these.
     waiting: VecDeque<(Outgoing, Ask)>,
+    /// There is no session; what may wait for the next one does.
+    paused: bool,
+    /// Bytes that came before the outage and are not used up: no credit of this stream.
+    stale: usize,
     closed: bool,
+}
+
+/// What waited for a session.
+#[must_use]
+pub struct Later(VecDeque<(Outgoing, Ask)>);
+
+/// A request that was sent.
+struct Sent {
+    ask: Ask,
+    /// What is sent once more on another stream, where that does no harm.
+    again: Option<Outgoing>,
 }
 
 impl Asks {
@@ -94,6 +125,8 @@ impl Asks {
             outlet,
             outstanding: BTreeMap::new(),
             waiting: VecDeque::new(),
+            paused: false,
+            stale: 0,
             closed: false,
         }
     }
@@ -133,10 +166,14 @@ impl Asks {
 
     /// Sends what waits, as far as there is room.
     fn flush(&mut self) -> Result<(), Ask> {
+        if self.paused {
+            return Ok(());
+        }
         while let Some((outgoing, ask)) = self.waiting.pop_front() {
+            let again = ask.purpose.repeats().then(|| outgoing.clone());
             match self.outlet.request(outgoing) {
                 Ok(corr) => {
-                    self.outstanding.insert(corr, ask);
+                    self.outstanding.insert(corr, Sent { ask, again });
                 }
                 Err(OutletError::WouldBlock(outgoing)) => {
                     self.waiting.push_front((outgoing, ask));
@@ -150,7 +187,7 @@ impl Asks {
 
     /// What an answer is for, once it is the final one.
     pub fn answered(&mut self, corr: u32) -> Option<Ask> {
-        self.outstanding.remove(&corr)
+        self.outstanding.remove(&corr).map(|sent| sent.ask)
     }
 
     /// Sends more after an answer came; what cannot be sent any more comes back.
@@ -165,7 +202,7 @@ impl Asks {
     /// A call does not wait any longer. What it asked for happens all the same, unless it was only
     /// to wait. Whether there was such a call.
     pub fn forget(&mut self, call: u64) -> bool {
-        for (&corr, ask) in &mut self.outstanding {
+        for (&corr, Sent { ask, .. }) in &mut self.outstanding {
             if ask.call == Some(call) {
                 ask.call = None;
                 if let Purpose::Drain(then) = &mut ask.purpose {
@@ -189,6 +226,46 @@ impl Asks {
         let waiting = std::mem::take(&mut self.waiting);
         let outstanding = std::mem::take(&mut self.outstanding);
         let waiting = waiting.into_iter().map(|(_, ask)| ask);
-        outstanding.into_values().chain(waiting).collect()
+        let outstanding = outstanding.into_values().map(|sent| sent.ask);
+        outstanding.chain(waiting).collect()
+    }
+
+    /// True during an outage.
+    pub const fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// The session was lost; `unused` bytes of it were not looked at yet. What was asked for and may
+    /// not be asked for again comes back, the rest waits.
+    pub fn pause(&mut self, unused: usize) -> Vec<Ask> {
+        (self.paused, self.stale) = (true, unused);
+        let mut failed = Vec::new();
+        for Sent { ask, again } in std::mem::take(&mut self.outstanding).into_values().rev() {
+            match again {
+                Some(outgoing) => self.waiting.push_front((outgoing, ask)),
+                None => failed.push(ask),
+            }
+        }
+        failed
+    }
+
+    /// There is another stream. What waits is to be [asked for later](Asks::later): the port is made
+    /// what it was first.
+    pub fn resume(&mut self, outlet: Rc<dyn Outlet>) -> Later {
+        (self.outlet, self.paused) = (outlet, false);
+        Later(std::mem::take(&mut self.waiting))
+    }
+
+    /// Asks for what waited; what cannot be sent any more comes back.
+    pub fn later(&mut self, Later(waiting): Later) -> Vec<Ask> {
+        self.waiting.extend(waiting);
+        self.go_on()
+    }
+
+    /// So many of the bytes that came are used up, the oldest first.
+    pub fn consume(&mut self, bytes: usize) {
+        let stale = bytes.min(self.stale);
+        self.stale -= stale;
+        self.outlet.consume(bytes - stale);
     }
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::device::Device;
 use super::name::{self, NAMES, NameFile, PREFIX};
+use super::outage::Outage;
 use super::pulse;
-use super::pump::{self, Pump, outgoing};
+use super::pump::{self, Pump, Steering, outgoing};
 use super::settings;
 use super::termios::Termios;
 use crate::bus::serial::op::{Lines, Mode, OpenRequest, Settings};
@@ -51,9 +51,17 @@ async fn attach(opener: Rc<dyn Opener>, wish: Wish) -> Result<Local, AttachError
         return Err(AttachError::Wish(complaint));
     }
     check()?;
-    let (settings, mut stream) = open(opener.as_ref(), &wish.device).await?;
+    let (settings, mut stream) = open(opener.as_ref(), &wish.device, &Termios::FIRST).await?;
     match make(&wish) {
-        Ok((device, name, file)) => Ok(start(Rc::new(device), stream, settings, &name, file)),
+        Ok((device, name, file)) => {
+            let (pump, steering) = Pump::new(Rc::new(device), stream, settings, node(&name));
+            let pump = pump.outliving(Outage {
+                opener,
+                device: wish.device,
+                grace: wish.grace,
+            });
+            Ok(start(pump, steering, node(&name), file))
+        }
         Err(error) => {
             // The error is what a person wants to know.
             let _ = tokio::time::timeout(OPENING, pump::close(&mut stream)).await;
@@ -62,12 +70,16 @@ async fn attach(opener: Rc<dyn Opener>, wish: Wish) -> Result<Local, AttachError
     }
 }
 
-/// Opens the owner's port as a tty is that nobody has set.
-async fn open(opener: &dyn Opener, device: &str) -> Result<(Settings, BusStream), AttachError> {
+/// Opens the owner's port as a tty with these settings is.
+pub(super) async fn open(
+    opener: &dyn Opener,
+    device: &str,
+    termios: &Termios,
+) -> Result<(Settings, BusStream), AttachError> {
     let request = OpenRequest {
         dev: device.to_owned(),
         mode: Mode::ReadWrite,
-        settings: Settings::default().with(&settings::wanted(&Termios::FIRST)),
+        settings: Settings::default().with(&settings::wanted(termios)),
     };
     let payload = request
         .encode()
@@ -85,16 +97,12 @@ async fn open(opener: &dyn Opener, device: &str) -> Result<(Settings, BusStream)
     }
 }
 
-fn start(
-    device: Rc<dyn Device>,
-    stream: BusStream,
-    settings: Settings,
-    name: &str,
-    file: Option<NameFile>,
-) -> Local {
-    let node = format!("/dev/{name}");
+fn node(name: &str) -> String {
+    format!("/dev/{name}")
+}
+
+fn start(pump: Pump, steering: Steering, node: String, file: Option<NameFile>) -> Local {
     tracing::info!(%node, "serial port attached");
-    let (pump, steering) = Pump::new(device, stream, settings, node.clone());
     let task = tokio::task::spawn_local(async move {
         let ended = pump.run(move || drop(file)).await;
         tracing::info!(%node, %ended, "serial port detached");
@@ -184,13 +192,12 @@ async fn operate(
     let payload = set
         .encode()
         .map_err(|error| OperateError::Failed(error.to_string()))?;
-    let (_, mut stream) =
-        open(opener.as_ref(), &wish.device)
-            .await
-            .map_err(|error| match error {
-                AttachError::Ask(error) => OperateError::Ask(error),
-                other => OperateError::Failed(other.to_string()),
-            })?;
+    let (_, mut stream) = open(opener.as_ref(), &wish.device, &Termios::FIRST)
+        .await
+        .map_err(|error| match error {
+            AttachError::Ask(error) => OperateError::Ask(error),
+            other => OperateError::Failed(other.to_string()),
+        })?;
     let request = outgoing(Opcode::SerialControlSet, payload);
     let lines = match stream.outlet.request(request) {
         Ok(corr) => lines_after(&mut stream, corr).await,

@@ -37,11 +37,18 @@ impl Incoming {
         }
     }
 
+    /// How many bytes there are.
+    pub fn count(&self) -> usize {
+        let all: usize = self.pieces.iter().map(Vec::len).sum();
+        all - self.done
+    }
+
     /// Forgets everything; how many bytes that were.
     pub fn clear(&mut self) -> usize {
-        let done = std::mem::take(&mut self.done);
-        let all: usize = self.pieces.drain(..).map(|piece| piece.len()).sum();
-        all - done
+        let length = self.count();
+        self.pieces.clear();
+        self.done = 0;
+        length
     }
 }
 

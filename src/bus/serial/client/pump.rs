@@ -1,5 +1,6 @@
 //! The task of a tty: brings it what programs and the owner say, until both have left.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::device::Device;
+use super::outage::{Outage, Reopened};
 use super::pulse;
 use super::tty::Tty;
+use crate::bus::outage::Returning;
 use crate::bus::serial::op::{ControlSet, Lines, Settings, encode_empty};
 use crate::bus::{
     AskError, BusStream, Ended, Handle, Inbound, OperateError, Operating, Outgoing, Parameters,
@@ -26,6 +29,7 @@ type Order = (ControlSet, oneshot::Sender<Result<Lines, AskError>>);
 /// Steers a tty.
 pub struct Steering {
     file: String,
+    live: Rc<Cell<bool>>,
     stop: Rc<Notify>,
     orders: UnboundedSender<Order>,
 }
@@ -37,6 +41,10 @@ impl Handle for Steering {
 
     fn detach(&self) {
         self.stop.notify_one();
+    }
+
+    fn is_live(&self) -> bool {
+        self.live.get()
     }
 
     fn operate(&self, operation: String, parameters: Parameters) -> Operating<'_> {
@@ -58,12 +66,17 @@ pub struct Pump {
     tty: Tty,
     stop: Rc<Notify>,
     orders: UnboundedReceiver<Order>,
+    live: Rc<Cell<bool>>,
+    outage: Option<Outage>,
+    /// While there is no session.
+    returning: Option<Returning<Reopened>>,
 }
 
 /// What happened next.
 enum Happened {
     Call(std::io::Result<crate::kernel::cuse::Request>),
     Inbound(Option<Inbound>),
+    Returned(Result<Reopened, Ended>),
     Tick,
     Stop,
     Order(Order),
@@ -86,8 +99,10 @@ impl Pump {
             actual,
             number,
         );
+        let live = Rc::new(Cell::new(true));
         let steering = Steering {
             file,
+            live: Rc::clone(&live),
             stop: Rc::clone(&stop),
             orders: sender,
         };
@@ -97,8 +112,18 @@ impl Pump {
             tty,
             stop,
             orders,
+            live,
+            outage: None,
+            returning: None,
         };
         (pump, steering)
+    }
+
+    /// It stays for a while when the session is lost.
+    #[must_use]
+    pub fn outliving(mut self, outage: Outage) -> Self {
+        self.outage = Some(outage);
+        self
     }
 
     /// Serves until the port is gone or given back; `left` is called then. Programs that still have
@@ -111,7 +136,13 @@ impl Pump {
                     self.farewell().await;
                     return Ended::Failed(format!("the kernel ended the device: {error}"));
                 }
-                Happened::Inbound(None | Some(Inbound::Closed)) => break Ended::Session,
+                Happened::Inbound(None | Some(Inbound::Closed)) => {
+                    if let Err(ended) = self.lose() {
+                        break ended;
+                    }
+                }
+                Happened::Returned(Ok(reopened)) => self.resume(reopened),
+                Happened::Returned(Err(ended)) => break ended,
                 Happened::Inbound(Some(Inbound::Reset { status })) => break Ended::Owner(status),
                 Happened::Inbound(Some(inbound)) => self.tty.inbound(Instant::now(), inbound),
                 Happened::Tick => self.tty.tick(Instant::now()),
@@ -128,10 +159,31 @@ impl Pump {
             match self.happens(true).await {
                 Happened::Call(Ok(request)) => self.tty.request(Instant::now(), request),
                 Happened::Call(Err(_)) => break,
-                Happened::Inbound(_) | Happened::Tick | Happened::Stop | Happened::Order(_) => {}
+                Happened::Inbound(_)
+                | Happened::Returned(_)
+                | Happened::Tick
+                | Happened::Stop
+                | Happened::Order(_) => {}
             }
         }
         ended
+    }
+
+    fn lose(&mut self) -> Result<(), Ended> {
+        let outage = self.outage.as_ref().ok_or(Ended::Session)?;
+        self.returning = Some(outage.begin(self.tty.termios())?);
+        self.live.set(false);
+        self.tty.lose(Instant::now());
+        Ok(())
+    }
+
+    fn resume(&mut self, (actual, stream): Reopened) {
+        self.returning = None;
+        self.stream = stream;
+        self.live.set(true);
+        tracing::info!("the owner of the serial port is back");
+        let outlet = Rc::clone(&self.stream.outlet);
+        self.tty.resume(Instant::now(), outlet, actual);
     }
 
     /// What happens next; once it is `over`, only calls.
@@ -145,7 +197,15 @@ impl Pump {
         };
         tokio::select! {
             call = self.device.next() => Happened::Call(call),
-            inbound = self.stream.inbound.recv(), if !over => Happened::Inbound(inbound),
+            inbound = self.stream.inbound.recv(), if !over && self.returning.is_none() => {
+                Happened::Inbound(inbound)
+            }
+            returned = async {
+                match &mut self.returning {
+                    Some(returning) => returning.await,
+                    None => core::future::pending().await,
+                }
+            }, if !over => Happened::Returned(returned),
             () = tick, if !over => Happened::Tick,
             () = self.stop.notified(), if !over => Happened::Stop,
             Some(order) = self.orders.recv(), if !over => Happened::Order(order),

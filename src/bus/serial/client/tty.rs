@@ -6,6 +6,7 @@ mod configure;
 mod ending;
 mod lines;
 mod opening;
+mod outage;
 mod owner;
 mod polling;
 mod reading;

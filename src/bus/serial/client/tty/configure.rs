@@ -126,7 +126,7 @@ impl Tty {
         self.ask_change(change, Ask::of(None, Purpose::Flush { input }));
     }
 
-    fn ask_change(&mut self, change: &Change, ask: Ask) {
+    pub(super) fn ask_change(&mut self, change: &Change, ask: Ask) {
         let Ok(payload) = change.encode() else {
             return self.unanswered(&ask);
         };

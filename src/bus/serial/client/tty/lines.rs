@@ -24,6 +24,8 @@ pub(super) struct LineState {
     pub(super) counters: Counters,
     watchers: Vec<Watcher>,
     merge: Option<Merge>,
+    /// DTR and RTS as they were last asked for.
+    pub(super) wanted: (Option<bool>, Option<bool>),
     told: Told,
 }
 
@@ -67,6 +69,11 @@ impl Merge {
 }
 
 impl LineState {
+    /// The owner counts from 0 again.
+    pub(super) fn counts_anew(&mut self) {
+        self.told = Told::default();
+    }
+
     pub(super) fn merge_until(&self) -> Option<Instant> {
         self.merge.map(|merge| merge.until)
     }
@@ -143,6 +150,12 @@ impl Tty {
 
     /// Nobody waits for it.
     pub(super) fn set_lines(&mut self, set: &ControlSet) {
+        let (dtr, rts) = self.lines.wanted;
+        self.lines.wanted = (set.dtr.or(dtr), set.rts.or(rts));
+        if self.asks.is_paused() {
+            // They become so when the owner is back.
+            return;
+        }
         self.ask_control(set, Ask::of(None, Purpose::SetLines));
     }
 

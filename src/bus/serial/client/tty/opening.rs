@@ -115,6 +115,9 @@ impl Tty {
         self.discipline.flush_echo();
         self.send_lines();
         if self.termios.line_has(flag::HUPCL) && !self.gone {
+            if self.asks.is_paused() {
+                return self.raise(false);
+            }
             self.openings.closing = true;
             let drain = DataWrite {
                 data: &[],

@@ -4,6 +4,7 @@ use nix::errno::Errno;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::outage::cut;
 use super::{Answer, Ask, Purpose, Tty};
 use crate::bus::serial::client::structs;
 use crate::bus::serial::op::{ControlSet, LineEvent, Lines, OpError, Settings};
@@ -45,6 +46,11 @@ impl Tty {
 
     /// Lets the owner run a sequence; `done` gets the lines after it.
     pub fn run(&mut self, set: &ControlSet, done: oneshot::Sender<Result<Lines, AskError>>) {
+        if self.asks.is_paused() {
+            // Who asked may have left.
+            let _ = done.send(Err(cut()));
+            return;
+        }
         self.send_lines();
         self.ask_control(set, Ask::of(None, Purpose::Operate(done)));
     }

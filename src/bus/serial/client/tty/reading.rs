@@ -139,7 +139,7 @@ impl Tty {
         }
         if used > 0 {
             self.wake_for_input();
-            self.asks.outlet().consume(used);
+            self.asks.consume(used);
         }
         if flush {
             self.flush_owner(Flush::Output);
@@ -150,11 +150,15 @@ impl Tty {
     pub(super) fn flush_input(&mut self) {
         self.discipline.flush();
         let forgotten = self.incoming.clear();
-        self.asks.outlet().consume(forgotten);
+        self.asks.consume(forgotten);
     }
 
     /// Lets the owner throw away what is there; nobody waits for it.
     pub(super) fn flush_owner(&mut self, flush: Flush) {
+        if self.asks.is_paused() {
+            // Nothing is there.
+            return;
+        }
         self.flushing += usize::from(flush.input());
         let change = Change {
             flush: Some(flush),
