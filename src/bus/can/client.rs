@@ -21,8 +21,8 @@ use super::hardware::CanHost;
 use super::hardware::kernel::KernelCan;
 use super::op::{CanMode, InterfaceList, Open, Opened, encode_empty};
 use crate::bus::{
-    AskError, AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, Operating,
-    Parameters, Presenter, Wish,
+    AskError, AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, OperateError,
+    Operating, Parameters, Presenter, Wish,
 };
 use crate::kernel::can::Options;
 use crate::kernel::can::is_supported;
@@ -47,6 +47,23 @@ pub const PRESENTER: Presenter = Presenter {
         (
             "own",
             "true: frames sent from here once more, when they were on the remote bus",
+        ),
+        (
+            "bitrate",
+            "bits per second of the remote controller while it is attached, which also restarts one that \
+             is off the bus",
+        ),
+        (
+            "sample",
+            "with bitrate: where in a bit it is sampled, in tenths of a percent",
+        ),
+        (
+            "dbitrate",
+            "with bitrate: bits per second of the data of FD frames; FD is off without it",
+        ),
+        (
+            "mode",
+            "with bitrate: loopback, listen-only, one-shot, separated by commas",
         ),
     ],
     check,
@@ -78,7 +95,10 @@ pub async fn attach(
 ) -> Result<Local, AttachError> {
     let wanted = Wanted::read(&wish)?;
     let (opened, stream, writes) = open(&*opener, &wish, &wanted).await?;
-    let fd = opened.dbitrate > 0 || lists_fd(&*opener, &wish.device).await;
+    let fd = match wanted.configure {
+        Some(configure) => configure.dbitrate.is_some(),
+        None => opened.dbitrate > 0 || lists_fd(&*opener, &wish.device).await,
+    };
     let plan = Plan::new(&wish, &wanted, fd);
     let made = Interface::make(Arc::clone(&host), plan).await;
     let made = made.and_then(|interface| {
@@ -118,6 +138,14 @@ pub async fn attach(
         // Nobody has to wait for the end.
         let _ = done.send(end);
     });
+    if let Some(configure) = wanted.configure
+        && let Err(error) = Operation::Configure(configure).perform(&asks).await
+    {
+        // Once it has ended there is nothing to detach; nothing else is waited for than that end.
+        let _ = asks.send(Ask::Detach);
+        let _ = ended.await;
+        return Err(unset(error));
+    }
     Ok(Local {
         handle: Rc::new(CanHandle { name, asks }),
         ended: Box::pin(async move {
@@ -125,6 +153,15 @@ pub async fn attach(
             ended.await.unwrap_or_else(|_| torn())
         }),
     })
+}
+
+/// Why the owner's controller was not set.
+fn unset(error: OperateError) -> AttachError {
+    match error {
+        OperateError::Usage(text) => AttachError::Wish(text),
+        OperateError::Ask(error) => AttachError::Ask(error),
+        OperateError::Failed(text) => AttachError::Answer(text),
+    }
 }
 
 /// Opens the stream, for hearing alone where sending is not allowed.
