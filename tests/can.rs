@@ -16,7 +16,7 @@ mod owner;
 use bridge::{Bridge, frame, frames, local, options};
 use myclerk::bus::can::hardware::CanHost;
 use myclerk::bus::{AttachError, Ended, Wish};
-use myclerk::kernel::can::Frame;
+use myclerk::kernel::can::{BusState, Frame};
 use myclerk::wire::status::Status;
 use nix::errno::Errno;
 
@@ -267,6 +267,37 @@ fn whoever_may_only_hear_gets_an_interface_that_sends_nothing() {
         there.send(frame(2)).await.unwrap();
         assert_eq!(frames(&here, 1).await, [frame(2)]);
         assert_eq!(there.arrived(), []);
+    });
+}
+
+#[test]
+fn a_bit_rate_of_the_attachment_is_the_owners_while_it_lasts() {
+    local(async {
+        let bridge = Bridge::new();
+        bridge.owner.change("can0", |link| {
+            link.controller.as_mut().unwrap().state = BusState::Off;
+        });
+        let (_, local) = bridge.attach(options(&[("bitrate", "250000")])).await;
+        let controller = bridge.owner.find("can0").unwrap().controller.unwrap();
+        assert_eq!(controller.timing.bitrate, 250_000);
+        assert_eq!(controller.state, BusState::Active);
+        local.handle.detach();
+        assert_eq!(local.ended.await, Ended::Detached);
+        let controller = bridge.owner.find("can0").unwrap().controller.unwrap();
+        assert_eq!(controller.timing.bitrate, 500_000);
+    });
+}
+
+#[test]
+fn a_bit_rate_that_the_owner_refuses_leaves_nothing_attached() {
+    local(async {
+        let bridge = Bridge::new();
+        bridge.owner.refuse_settings("can0", Errno::EDOM);
+        let (_, refused) = bridge.try_attach(options(&[("bitrate", "3")])).await;
+        assert!(matches!(refused.err(), Some(AttachError::Ask(_))));
+        assert_eq!(bridge.client.list().unwrap(), []);
+        let controller = bridge.owner.find("can0").unwrap().controller.unwrap();
+        assert_eq!(controller.timing.bitrate, 500_000);
     });
 }
 

@@ -318,6 +318,24 @@ fn what_the_socket_or_the_link_lost_is_told_once() {
 }
 
 #[test]
+fn a_frame_has_the_time_at_which_the_kernel_received_it() {
+    local(async {
+        let machine = Machine::new();
+        let far = machine.host.program("far").unwrap();
+        let here = machine.host.program("can0").unwrap();
+        let mut peer = machine.open(CanMode::Read).await;
+        for id in 0..2 {
+            far.send(frame(id)).await.unwrap();
+        }
+        let received = here.receive().await.unwrap();
+        let times: Vec<u64> = received.iter().map(|received| received.time_us).collect();
+        let told = [peer.event().await.time_us, peer.event().await.time_us];
+        assert_eq!(told, *times);
+        assert!(told[0] < told[1]);
+    });
+}
+
+#[test]
 fn frames_can_be_pulled_and_are_then_not_pushed() {
     local(async {
         let machine = Machine::new();

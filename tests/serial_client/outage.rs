@@ -194,7 +194,7 @@ fn what_came_before_an_outage_is_read_and_gives_no_credit_twice() {
     run(async {
         let mut rig = Rig::new().await;
         let fh = rig.bench.open_raw(1, 0).await;
-        rig.bench.owner.send(&[7; 50_000]);
+        rig.bench.owner.send(&vec![7; 50_000]);
         settle().await;
         rig.cut().await;
         rig.mend().await;

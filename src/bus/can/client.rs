@@ -16,14 +16,15 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::info;
 
 use super::hardware::CanHost;
 use super::hardware::kernel::KernelCan;
 use super::op::{InterfaceList, encode_empty};
 use crate::bus::{
-    AttachError, Attaching, Ended, Handle, Local, Opener, Operating, Parameters, Presenter, Wish,
+    AttachError, Attaching, Ended, Handle, Local, Opener, OperateError, Operating, Parameters,
+    Presenter, Wish,
 };
 use crate::kernel::can::Options;
 use crate::kernel::can::is_supported;
@@ -50,6 +51,23 @@ pub const PRESENTER: Presenter = Presenter {
         (
             "own",
             "true: frames sent from here once more, when they were on the remote bus",
+        ),
+        (
+            "bitrate",
+            "bits per second of the remote controller while it is attached, which also restarts one that \
+             is off the bus",
+        ),
+        (
+            "sample",
+            "with bitrate: where in a bit it is sampled, in tenths of a percent",
+        ),
+        (
+            "dbitrate",
+            "with bitrate: bits per second of the data of FD frames; FD is off without it",
+        ),
+        (
+            "mode",
+            "with bitrate: loopback, listen-only, one-shot, separated by commas",
         ),
     ],
     check,
@@ -82,7 +100,10 @@ pub async fn attach(
         wanted: wanted.clone(),
     };
     let (opened, way) = remote.open(&*opener).await?;
-    let fd = opened.dbitrate > 0 || lists_fd(&*opener, &wish.device).await;
+    let fd = match wanted.configure {
+        Some(configure) => configure.dbitrate.is_some(),
+        None => opened.dbitrate > 0 || lists_fd(&*opener, &wish.device).await,
+    };
     let plan = Plan::new(&wish, &wanted, fd);
     let made = Interface::make(Arc::clone(&host), plan).await;
     let made = made.and_then(|interface| {
@@ -105,31 +126,46 @@ pub async fn attach(
         "CAN interface attached"
     );
     let (asks, asked) = mpsc::unbounded_channel();
-    let (done, ended) = oneshot::channel();
     let (outage, live) = Outage::new(opener, remote, wish.grace);
     let pump = Pump::new(port, way, asked, outage);
-    tokio::task::spawn_local(async move {
-        let (end, counts) = pump.run().await;
-        let removed = interface.remove().await;
-        let end = match removed {
-            Ok(()) => end,
-            Err(error) => Ended::Failed(format!("the interface could not be removed: {error}")),
-        };
-        let (reason, unsent, unheard) = (end.to_string(), counts.unsent, counts.unheard);
-        info!(
-            device = wish.device,
-            reason, unsent, unheard, "CAN interface detached"
-        );
-        // Nobody has to wait for the end.
-        let _ = done.send(end);
-    });
+    let ended = tokio::task::spawn_local(serve(pump, interface, wish.device));
+    if let Some(configure) = wanted.configure
+        && let Err(error) = Operation::Configure(configure).perform(&asks).await
+    {
+        // Once it has ended there is nothing to detach; nothing else is waited for than that end.
+        let _ = asks.send(Ask::Detach);
+        let _ = ended.await;
+        return Err(unset(error));
+    }
     Ok(Local {
         handle: Rc::new(CanHandle { name, asks, live }),
         ended: Box::pin(async move {
-            let torn = || Ended::Failed("the attachment was torn down".to_owned());
-            ended.await.unwrap_or_else(|_| torn())
+            let torn = |_| Ended::Failed("the attachment was torn down".to_owned());
+            ended.await.unwrap_or_else(torn)
         }),
     })
+}
+
+/// Carries frames until it ends, and takes the interface away.
+async fn serve(pump: Pump, interface: Interface, device: String) -> Ended {
+    let (end, counts) = pump.run().await;
+    let removed = interface.remove().await;
+    let end = match removed {
+        Ok(()) => end,
+        Err(error) => Ended::Failed(format!("the interface could not be removed: {error}")),
+    };
+    let (reason, unsent, unheard) = (end.to_string(), counts.unsent, counts.unheard);
+    info!(device, reason, unsent, unheard, "CAN interface detached");
+    end
+}
+
+/// Why the owner's controller was not set.
+fn unset(error: OperateError) -> AttachError {
+    match error {
+        OperateError::Usage(text) => AttachError::Wish(text),
+        OperateError::Ask(error) => AttachError::Ask(error),
+        OperateError::Failed(text) => AttachError::Answer(text),
+    }
 }
 
 /// Whether the owner lists the interface as one with FD. One that it does not list has none.

@@ -405,6 +405,15 @@ impl CanHost for FakeHost {
             if up && link.link.controller.as_ref().is_some_and(unset) {
                 return Err(Errno::EINVAL.into());
             }
+            if let Some(controller) = link.link.controller.as_mut()
+                && up != link.link.up
+            {
+                controller.state = if up {
+                    BusState::Active
+                } else {
+                    BusState::Stopped
+                };
+            }
             link.link.up = up;
             Ok(())
         })

@@ -169,3 +169,76 @@ async fn waiting<T: Send + 'static>(
         .await
         .map_err(|error| Refused::new(Status::InternalError, sub::INTERNAL, error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::bus::can::fake::FakeHost;
+    use crate::bus::can::op::encode_send;
+    use crate::bus::fake::{OPENING, pair};
+    use crate::bus::{Inbound, MAX_AGE_SECS, Present};
+    use crate::kernel::can::Frame;
+
+    fn grant() -> Grant {
+        let open = Open {
+            dev: "can:can0".to_owned(),
+            mode: CanMode::ReadWrite,
+            fd: false,
+            own: false,
+            filters: None,
+            errors: false,
+        };
+        Grant {
+            corr: OPENING,
+            opcode: Opcode::CanInterfaceOpen,
+            payload: open.encode().unwrap(),
+            present: Present {
+                id: "can:can0".to_owned(),
+                name: "can0".to_owned(),
+                place: "can0".to_owned(),
+                hazard: None,
+                props: BTreeMap::new(),
+            },
+            write: true,
+            quiet: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_that_an_outage_made_old_are_dropped_and_counted() {
+        let host = FakeHost::new();
+        host.add_controller("can0", 1, 500_000);
+        host.add_controller("far", 1, 500_000);
+        let far = host.program("far").unwrap();
+        let (_mine, theirs) = pair();
+        let owner = Owner::new(Arc::new(host));
+        let (stream, _) = open(owner, grant(), &theirs).await.unwrap();
+        let (peer, inbound) = mpsc::unbounded_channel();
+        let frame = |id| Frame::new(id, 0, &[]).unwrap();
+        for (id, age_secs) in [
+            (1, MAX_AGE_SECS + 1),
+            (2, MAX_AGE_SECS + 60),
+            (3, MAX_AGE_SECS),
+        ] {
+            let event = Inbound::Event {
+                opcode: Opcode::CanFrameSend,
+                payload: encode_send(&frame(id)),
+                age_secs,
+            };
+            peer.send(event).unwrap();
+        }
+        let heard = async {
+            let heard = far.receive().await.unwrap();
+            drop(peer);
+            heard
+        };
+        let ((end, counts, _), heard) = tokio::join!(stream.run(inbound), heard);
+        assert_eq!((end, counts.unsent), (End::PeerLeft, 2));
+        let heard: Vec<Frame> = heard.iter().map(|heard| heard.frame).collect();
+        assert_eq!(heard, [frame(3)]);
+    }
+}

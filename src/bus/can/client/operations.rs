@@ -10,6 +10,9 @@ use crate::bus::can::op::{
 use crate::bus::{AskError, OperateError, Parameters};
 use crate::wire::opcode::Opcode;
 
+/// The parameters of `configure`.
+pub(super) const SETTINGS: &[&str] = &["bitrate", "sample", "dbitrate", "mode"];
+
 /// What the task of an interface is asked for.
 pub(super) enum Ask {
     /// To end.
@@ -90,7 +93,8 @@ async fn ask(
     answered.await.map_err(|_| ended())?
 }
 
-fn configure(parameters: &Parameters) -> Result<Configure, OperateError> {
+/// Reads [`SETTINGS`].
+pub(super) fn configure(parameters: &Parameters) -> Result<Configure, OperateError> {
     let usage = |text: String| OperateError::Usage(text);
     let number = |key: &str| {
         let value = parameters.get(key).map(|text| text.parse::<u32>());

@@ -1,6 +1,8 @@
 //! What a person asks for with `--as` and `--option`.
 
-use crate::bus::{AttachError, Wish};
+use super::operations;
+use crate::bus::can::op::Configure;
+use crate::bus::{AttachError, Parameters, Wish};
 use crate::kernel::can::{Filter, Frame, MAX_FILTERS, NAME_MAX};
 
 /// How the local interface is made.
@@ -16,6 +18,8 @@ pub(super) struct Wanted {
     pub(super) filters: Option<Vec<Filter>>,
     pub(super) errors: bool,
     pub(super) own: bool,
+    /// What the owner's controller is set to.
+    pub(super) configure: Option<Configure>,
 }
 
 impl Wanted {
@@ -37,8 +41,24 @@ impl Wanted {
             filters: filters.transpose()?,
             errors: flag(wish, "errors")?,
             own: flag(wish, "own")?,
+            configure: configure(wish)?,
         })
     }
+}
+
+fn configure(wish: &Wish) -> Result<Option<Configure>, AttachError> {
+    let given = |key: &&str| {
+        let value = wish.options.get(*key)?.last()?;
+        Some(((*key).to_owned(), value.clone()))
+    };
+    let parameters: Parameters = operations::SETTINGS.iter().filter_map(given).collect();
+    if parameters.is_empty() {
+        return Ok(None);
+    }
+    let configure = operations::configure(&parameters);
+    configure
+        .map(Some)
+        .map_err(|error| AttachError::Wish(error.to_string()))
 }
 
 fn check_name(name: &str) -> Result<(), AttachError> {
@@ -129,9 +149,21 @@ mod tests {
         let plain = Wanted::read(&wish(&[])).unwrap();
         assert_eq!(plain.way, Way::Vcan);
         assert!(plain.filters.is_none() && !plain.errors && !plain.own);
+        assert_eq!(plain.configure, None);
         let both = Wanted::read(&wish(&[("errors", &["true"]), ("own", &["yes"])])).unwrap();
         assert!(both.errors && both.own);
         assert!(Wanted::read(&wish(&[("errors", &["perhaps"])])).is_err());
+    }
+
+    #[test]
+    fn a_controller_is_set_only_with_a_bit_rate() {
+        let wanted = Wanted::read(&wish(&[("bitrate", &["125000"]), ("sample", &["800"])]));
+        let configure = wanted.unwrap().configure.unwrap();
+        assert_eq!((configure.bitrate, configure.sample), (125_000, Some(800)));
+        for wrong in [("sample", "800"), ("bitrate", "fast"), ("mode", "one-shot")] {
+            let refused = Wanted::read(&wish(&[(wrong.0, &[wrong.1])]));
+            assert!(matches!(refused, Err(AttachError::Wish(_))), "{wrong:?}");
+        }
     }
 
     #[test]
