@@ -6,6 +6,10 @@ source "${BASH_SOURCE[0]%/*}/bridge.sh"
 export CASE_DIR=/run/demo
 mkdir -p "$CASE_DIR/mnt"
 
+# Without mounts of their own: those would lack configfs and tracefs.
+as_hub() { COMMAND=(nsenter --net=/run/netns/srv "$MYCLERK" --state "$CASE_DIR/hub" --run "$CASE_DIR/run-hub" "$@"); }
+as_laptop() { COMMAND=(nsenter --net=/run/netns/cli "$MYCLERK" --state "$CASE_DIR/laptop" --run "$CASE_DIR/run-laptop" "$@"); }
+
 bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'
 [[ -t 1 || -n ${DEMO_COLOUR:-} ]] || bold='' dim='' plain=''
 
@@ -37,19 +41,46 @@ board() {
     done
 }
 
-modprobe vhci-hcd
+# The hub's CAN controller, with another node on its bus, and its GPIO chip, with a button at line 5.
+BUS=can:can0
+CHIP=gpio:bench
+make_bus() {
+    modprobe kvaser_pci
+    must_come 20 "both controllers" test -e /sys/class/net/can1
+    ip link set can0 netns srv
+    ip -n srv link set can0 up type can bitrate 500000
+    ip link set can1 up type can bitrate 500000
+}
+make_chip() {
+    local chip=/sys/kernel/config/gpio-sim/bench
+    modprobe configfs
+    mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
+    modprobe gpio-sim
+    mkdir -p "$chip/bank0/line5"
+    echo 8 >"$chip/bank0/num_lines"
+    echo bench >"$chip/bank0/label"
+    echo button >"$chip/bank0/line5/name"
+    echo 1 >"$chip/live"
+    BUTTON=/sys/devices/platform/$(<"$chip/dev_name")/$(<"$chip/bank0/chip_name")/sim_gpio5
+}
+
+modprobe -a vhci-hcd can-raw vcan
 make_namespaces
+make_bus
+make_chip
 must_come 10 "the far end of the cable" test -e /dev/virtio-ports/lab.far
 board &
 trap 'kill %1 2>/dev/null; stop_all' EXIT
 
-say "The hub has a stick and a serial adapter. It founds a family and offers both."
+say "The hub has a stick, a serial adapter, a CAN bus and a GPIO chip. It founds a family and offers them."
 on hub myclerk init --name hub
 printf '%shub$ myclerk serve &%s\n' "$bold" "$plain"
 start_hub
 on hub myclerk list
 on hub myclerk export $STICK_ID
 on hub myclerk export $ADAPTER_ID
+on hub myclerk export $BUS
+on hub myclerk export $CHIP
 
 say "The laptop joins with a token that works once."
 printf '%shub$ myclerk invite --yes%s\n' "$bold" "$plain"
@@ -65,6 +96,8 @@ say "Nothing is there for it until the hub grants it."
 on laptop myclerk list
 on hub myclerk acl grant $STICK_ID laptop
 on hub myclerk acl grant $ADAPTER_ID laptop
+on hub myclerk acl grant $BUS laptop
+on hub myclerk acl grant $CHIP laptop
 on laptop myclerk list
 
 say "The stick becomes a disk of the laptop."
@@ -95,6 +128,38 @@ must_come 30 "the board's answer" asked
 screen
 tmux -L demo kill-server
 
+say "The CAN bus becomes an interface; another node of the bus talks."
+on laptop myclerk attach hub/$BUS
+must_come 20 "the interface" on_cli ip link show mc-can0
+printf '%slaptop$ candump -t z mc-can0 &%s\n' "$bold" "$plain"
+start candump ip netns exec cli stdbuf -oL candump -t z mc-can0
+heard() { grep -q "$1" "$CASE_DIR/candump.log"; }
+# The first frames may come before candump listens.
+talks() { cansend can1 123#48692121 && wait_for 2 heard '48 69 21 21'; }
+must_come 20 "the other node's frame" talks
+printf '%slaptop$ cansend mc-can0 7DF#0201050000000000%s\n' "$bold" "$plain"
+on_cli cansend mc-can0 7DF#0201050000000000
+must_come 20 "the laptop's own frame" heard '02 01 05'
+stop candump
+cat "$CASE_DIR/candump.log"
+
+say "The GPIO chip becomes a chip of the laptop; somebody presses the button at the hub's."
+on laptop myclerk attach hub/$CHIP
+chip=$(laptop status --json | jq -r --arg id $CHIP '.client.attached[] | select(.device == $id) | .files[0]')
+on laptop gpioinfo "${chip#/dev/}"
+printf '%slaptop$ gpiomon --num-events=2 %s 5 &%s\n' "$bold" "${chip#/dev/}" "$plain"
+start gpiomon stdbuf -oL gpiomon --num-events=2 "${chip#/dev/}" 5
+used() { gpioinfo "${chip#/dev/}" | grep -q 'gpiomon'; }
+must_come 30 "gpiomon's request" used
+pressed() {
+    local level
+    for level in up down; do echo pull-$level >"$BUTTON/pull"; done
+    wait_for 3 stopped gpiomon
+}
+must_come 30 "both edges" pressed
+rm "$CASE_DIR/gpiomon.pid"
+cat "$CASE_DIR/gpiomon.log"
+
 say "Who uses what:"
 on laptop myclerk status
 on hub myclerk status
@@ -104,4 +169,4 @@ on laptop myclerk detach --all
 # shellcheck disable=SC2086
 must_be_home $STICK usb-storage
 on hub myclerk list
-say "The stick and the adapter are back with the hub's own drivers."
+say "Everything is the hub's own again."
