@@ -10,6 +10,7 @@ pub mod gpio;
 pub mod hid;
 mod local;
 mod owned;
+mod programs;
 pub mod pwm;
 mod refused;
 pub mod serial;
