@@ -12,12 +12,12 @@ prepare() {
     make_namespaces
 }
 
-# with_pad: offered by the hub, plugged in.
+# with_pad: plugged in and offered by the hub.
 with_pad() {
     bridge_up
-    share $PAD_ID
     mkfifo "$CASE_DIR/orders"
     plug_pad
+    share $PAD_ID
 }
 
 # plug_pad: its node in `real`.

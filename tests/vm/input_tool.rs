@@ -48,9 +48,9 @@ fn pad() -> Description {
             version: 0x0111,
         },
         name: "Lab pad".to_owned(),
-        // A touchpad's property, and two keys, three buttons, touching.
+        // A touchpad's property, and two keys, four buttons, touching.
         props: codes(&[0]),
-        keys: codes(&[30, 31, 0x110, 0x130, 0x131, 0x145, 0x14A]),
+        keys: codes(&[30, 31, 0x110, 0x111, 0x130, 0x131, 0x145, 0x14A]),
         rel: codes(&[0, 1, 8]),
         abs: vec![
             (ABS_X, axis(0, 4000, 40)),
