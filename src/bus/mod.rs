@@ -11,6 +11,7 @@ pub mod hid;
 mod local;
 pub mod outage;
 mod owned;
+mod programs;
 pub mod pwm;
 mod refused;
 pub mod serial;

@@ -1,13 +1,15 @@
 //! What the programs of the user tell the device.
 
-use myclerk::bus::Outgoing;
 use myclerk::bus::hid::op::{Configure, Configured};
+use myclerk::bus::{MAX_AGE_SECS, Outgoing};
 use myclerk::kernel::evdev::codes::{EV_FF, EV_REP, EV_SND, FF_AUTOCENTER, FF_GAIN};
 use myclerk::kernel::evdev::{Effect, Event, Kind, Wave};
 use myclerk::kernel::uinput::Wish;
 use myclerk::wire::class::Class;
+use myclerk::wire::opcode::Opcode;
 use nix::errno::Errno;
 
+use crate::hostile::Peer;
 use crate::rig::{KEY_A, LED_CAPS, Rig, key, led, run, until};
 
 fn rumble(id: i16, strong: u16) -> Effect {
@@ -176,27 +178,98 @@ fn without_a_way_back_nothing_reaches_the_device() {
 #[test]
 fn an_effect_of_another_stream_is_not_touched() {
     run(async {
-        let mut peer = crate::hostile::Peer::open().await;
+        let mut peer = Peer::open().await;
         let theirs = myclerk::bus::hid::hardware::InputPort::upload(&peer.input, rumble(-1, 1));
         let id = theirs.unwrap();
         for change in [Configure::Erase(id), Configure::Upload(rumble(id, 9))] {
             let outgoing = change.encode().unwrap();
-            let answer = peer
-                .ask(myclerk::wire::opcode::Opcode::StreamConfigure, outgoing)
-                .await;
+            let answer = peer.ask(Opcode::StreamConfigure, outgoing).await;
             assert_eq!(answer.unwrap_err(), "device-io");
         }
         assert_eq!(peer.input.effects(), [rumble(id, 1)]);
         let own = Configure::Upload(rumble(-1, 2)).encode().unwrap();
-        let answer = peer
-            .ask(myclerk::wire::opcode::Opcode::StreamConfigure, own)
-            .await;
+        let answer = peer.ask(Opcode::StreamConfigure, own).await;
         let own = Configured::decode(&answer.unwrap()).unwrap().effect;
         assert_ne!(own, Some(id));
     });
 }
 
-pub(crate) fn outgoing(opcode: myclerk::wire::opcode::Opcode, payload: Vec<u8>) -> Outgoing {
+#[test]
+fn what_changes_the_device_is_not_done_late() {
+    run(async {
+        let mut peer = Peer::open().await;
+        let own = Configure::Upload(rumble(-1, 1)).encode().unwrap();
+        let own = peer.ask(Opcode::StreamConfigure, own).await.unwrap();
+        let id = Configured::decode(&own).unwrap().effect.unwrap();
+        for change in [
+            Configure::Upload(rumble(id, 2)),
+            Configure::Grab(false),
+            Configure::Erase(id),
+        ] {
+            let payload = change.encode().unwrap();
+            let configure = Opcode::StreamConfigure;
+            let late = peer.ask_late(configure, payload.clone(), MAX_AGE_SECS + 1);
+            assert_eq!(late.await.unwrap_err(), "too-old");
+            assert_eq!(peer.input.effects().len(), 1);
+            assert!(peer.input.grabbed());
+            if !matches!(change, Configure::Grab(_)) {
+                let just = peer.ask_late(configure, payload, MAX_AGE_SECS).await;
+                just.unwrap();
+            }
+        }
+        assert_eq!(peer.input.effects(), []);
+    });
+}
+
+#[test]
+fn a_late_request_gives_the_device_to_its_owner_but_does_not_take_it() {
+    run(async {
+        let mut peer = Peer::open().await;
+        let late = MAX_AGE_SECS + 1;
+        let pause = peer.ask_late(Opcode::StreamPause, vec![], late).await;
+        pause.unwrap();
+        assert!(!peer.input.grabbed());
+        let resume = peer.ask_late(Opcode::StreamResume, vec![], late).await;
+        assert_eq!(resume.unwrap_err(), "too-old");
+        assert!(!peer.input.grabbed());
+        peer.ask(Opcode::StreamResume, vec![]).await.unwrap();
+        assert!(peer.input.grabbed());
+    });
+}
+
+#[test]
+fn effects_and_sounds_do_not_begin_late_but_end_so() {
+    run(async {
+        let mut peer = Peer::open().await;
+        let effect = Configure::Upload(rumble(-1, 1)).encode().unwrap();
+        let effect = peer.ask(Opcode::StreamConfigure, effect).await.unwrap();
+        let id = Configured::decode(&effect).unwrap().effect.unwrap();
+        let play = |value| Event::new(EV_FF, u16::try_from(id).unwrap(), value);
+        let beep = |value| Event::new(EV_SND, 1, value);
+        // A clock of its own, which says nothing but how much time went by.
+        let sent = 1 << 40;
+        peer.tell_at(sent, &[play(1), beep(1)]);
+        let held_back = sent - 11_000_000;
+        peer.tell_at(held_back, &[play(2), beep(2), led(LED_CAPS, 1)]);
+        peer.tell_at(held_back, &[play(0), beep(0)]);
+        peer.tell_at(sent - 5_000_000, &[play(3)]);
+        let wanted = [
+            play(1),
+            beep(1),
+            led(LED_CAPS, 1),
+            play(0),
+            beep(0),
+            play(3),
+        ];
+        until(
+            || peer.input.written() == wanted,
+            || format!("{:?}", peer.input.written()),
+        )
+        .await;
+    });
+}
+
+pub(crate) fn outgoing(opcode: Opcode, payload: Vec<u8>) -> Outgoing {
     Outgoing {
         opcode,
         class: Class::Interactive,

@@ -89,12 +89,26 @@ fn an_unplugged_device_ends_at_both_sides() {
 fn a_device_that_another_program_has_taken_is_refused_but_can_be_watched() {
     run(async {
         let mut rig = Rig::new();
-        rig.input.take();
-        let Err(AttachError::Ask(refused)) = rig.try_attach(&[]).await else {
-            panic!("it was given");
-        };
-        assert!(refused.to_string().contains("grab=false"), "{refused}");
-        assert!(matches!(rig.end().await, End::Refused(_)));
+        for (programs, told) in [
+            (&[][..], "another program of its owner has taken"),
+            (
+                &["evtest (process 7)"],
+                "evtest (process 7) at its owner has taken",
+            ),
+            (
+                &["a (process 7)", "b (process 8)"],
+                "one of a (process 7), b (process 8) at",
+            ),
+        ] {
+            rig.input.take(programs);
+            let Err(AttachError::Ask(refused)) = rig.try_attach(&[]).await else {
+                panic!("it was given");
+            };
+            let refused = refused.to_string();
+            assert!(refused.contains(told), "{refused}");
+            assert!(refused.contains("grab=false"), "{refused}");
+            assert!(matches!(rig.end().await, End::Refused(_)));
+        }
         assert!(rig.try_attach(&[("grab", "false")]).await.is_ok());
     });
 }

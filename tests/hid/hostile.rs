@@ -15,6 +15,7 @@ use myclerk::kernel::evdev::{Axis, Description, Event};
 use myclerk::wire::error::ErrorMap;
 use myclerk::wire::opcode::Opcode;
 use myclerk::wire::status::Status;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::back::outgoing;
 use crate::rig::{KEY_A, LED_CAPS, everything, key, led, looked, present, run, until, wish};
@@ -23,12 +24,23 @@ use crate::rig::{KEY_A, LED_CAPS, everything, key, led, looked, present, run, un
 pub(crate) struct Peer {
     pub(crate) input: FakeInput,
     pub(crate) stream: BusStream,
+    /// What reaches the owner as if the stream had brought it.
+    pub(crate) inject: UnboundedSender<Inbound>,
     pub(crate) heard: Vec<Event>,
 }
 
 impl Peer {
     pub(crate) async fn open() -> Self {
-        let (stream, theirs) = pair();
+        let (stream, mut theirs) = pair();
+        let (inject, inbound) = unbounded_channel();
+        let mut brought = core::mem::replace(&mut theirs.inbound, inbound);
+        let onward = inject.clone();
+        tokio::task::spawn_local(async move {
+            while let Some(message) = brought.recv().await {
+                // The owner may have left.
+                let _ = onward.send(message);
+            }
+        });
         let input = FakeInput::new(everything());
         let start = Start {
             dev: present().id,
@@ -47,6 +59,7 @@ impl Peer {
         let mut peer = Self {
             input,
             stream,
+            inject,
             heard: Vec::new(),
         };
         let started = Started::decode(&peer.answer(OPENING).await.unwrap()).unwrap();
@@ -65,6 +78,24 @@ impl Peer {
             .outlet
             .request(outgoing(opcode, payload))
             .unwrap();
+        self.answer(corr).await
+    }
+
+    /// What is answered to a request that was so long on its way.
+    pub(crate) async fn ask_late(
+        &mut self,
+        opcode: Opcode,
+        payload: Vec<u8>,
+        age_secs: u32,
+    ) -> Result<Vec<u8>, String> {
+        let corr = 1000 + age_secs;
+        let request = Inbound::Request {
+            corr,
+            opcode,
+            payload,
+            age_secs,
+        };
+        self.inject.send(request).unwrap();
         self.answer(corr).await
     }
 
@@ -107,7 +138,16 @@ impl Peer {
     }
 
     fn tell(&self, events: &[Event]) {
-        let events: Vec<Event> = events.iter().copied().chain([Event::REPORT]).collect();
+        self.tell_at(0, events);
+    }
+
+    /// Sent at that time by the peer's clock.
+    pub(crate) fn tell_at(&self, time: u64, events: &[Event]) {
+        let report = Event {
+            time,
+            ..Event::REPORT
+        };
+        let events: Vec<Event> = events.iter().copied().chain([report]).collect();
         self.stream.outlet.data(encode_events(&events), false);
     }
 }

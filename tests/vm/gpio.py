@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the tools of libgpiod 1 cannot do: many quick changes of one line."""
+"""What the tools of libgpiod 1 cannot do: many quick changes of one line, and debouncing."""
 
 import fcntl
 import os
@@ -10,18 +10,27 @@ import time
 
 GET_LINE = 0xC250B407  # GPIO_V2_GET_LINE_IOCTL
 SET_VALUES = 0xC010B40F  # GPIO_V2_LINE_SET_VALUES_IOCTL
+GET_INFO = 0xC100B405  # GPIO_V2_GET_LINEINFO_IOCTL
+INPUT = 1 << 2  # GPIO_V2_LINE_FLAG_INPUT
 OUTPUT = 1 << 3  # GPIO_V2_LINE_FLAG_OUTPUT
+BOTH_EDGES = 3 << 4  # GPIO_V2_LINE_FLAG_EDGE_RISING and _FALLING
+DEBOUNCE = 3  # GPIO_V2_LINE_ATTR_ID_DEBOUNCE
 LIMIT = 20
 
 
-def output(chip, line):
-    """A line of a chip, requested as an output that is low."""
+def requested(chip, line, flags, debounce_us=0):
+    """A line of a chip; outputs are low."""
     offsets = struct.pack("64I", line, *[0] * 63)
-    config = struct.pack("QI5I", OUTPUT, 0, *[0] * 5) + bytes(240)
+    config = struct.pack("QI5I", flags, int(debounce_us > 0), *[0] * 5)
+    config += struct.pack("IIQQ", DEBOUNCE, 0, debounce_us, 1).ljust(240, b"\0")
     request = bytearray(offsets + b"lab".ljust(32, b"\0") + config + struct.pack("II5Ii", 1, 0, *[0] * 5, 0))
     with open(chip, "rb") as file:
         fcntl.ioctl(file, GET_LINE, request)
     return struct.unpack("i", request[-4:])[0]
+
+
+def output(chip, line):
+    return requested(chip, line, OUTPUT)
 
 
 def drive(line, level):
@@ -63,6 +72,22 @@ def pulses(chip, line, count):
     sys.stdin.readline()
 
 
+def watch(chip, line, debounce_us):
+    """Waits for the edges of an input, for ever."""
+    requested(chip, int(line), INPUT | BOTH_EDGES, int(debounce_us))
+    sys.stdin.readline()
+
+
+def debounce(chip, line):
+    """Says for how many microseconds a line must be stable."""
+    info = bytearray(struct.pack("32s32sI", b"", b"", int(line)).ljust(256, b"\0"))
+    with open(chip, "rb") as file:
+        fcntl.ioctl(file, GET_INFO, info)
+    count = struct.unpack_from("I", info, 68)[0]
+    attributes = [struct.unpack_from("II I", info, 80 + 16 * number) for number in range(count)]
+    print(*[us for kind, _, us in attributes if kind == DEBOUNCE])
+
+
 def latency(chip, line, value, count):
     """From the ioctl here to the level there."""
     handle = output(chip, int(line))
@@ -79,4 +104,5 @@ def latency(chip, line, value, count):
 
 
 if __name__ == "__main__":
-    {"toggle": toggle, "pulses": pulses, "latency": latency}[sys.argv[1]](*sys.argv[2:])
+    TOOLS = {"toggle": toggle, "pulses": pulses, "watch": watch, "debounce": debounce, "latency": latency}
+    TOOLS[sys.argv[1]](*sys.argv[2:])

@@ -4,7 +4,7 @@
 source "${BASH_SOURCE[0]%/*}/lib.sh"
 source "${BASH_SOURCE[0]%/*}/bridge.sh"
 
-LIMIT_tools=150
+LIMIT_tools=180
 LIMIT_edges=150
 TOOL=${BASH_SOURCE[0]%/*}/gpio.py
 LINES_OF_CHIP=66
@@ -75,6 +75,23 @@ case_tools() {
     stop low KILL
     must_come 20 "the release of line 3" said_there 3 unused
 
+    # An open drain lets go of a line instead of driving it high: what else is wired to it decides.
+    start drain gpioset --mode=signal --drive=open-drain "$CHIP" 9=1
+    must_come 20 "line 9 at the hub" said_there 9 'output.*open-drain'
+    must_come 10 "the pull of line 9" is_there 9 0
+    pull_there 9 up
+    must_come 10 "the other pull of line 9" is_there 9 1
+    pull_there 9 down
+    stop drain KILL
+
+    # An input that is read when it was stable for a while.
+    mkfifo "$CASE_DIR/hold"
+    # shellcheck disable=SC2016
+    start stable bash -c 'exec python3 "$0" watch "$1" 10 7000 <>"$2"' "$TOOL" "/dev/$CHIP" "$CASE_DIR/hold"
+    must_come 20 "the debounce time of line 10" debounced_there 10 7000
+    stop stable KILL
+    must_come 20 "line 10 without it" debounced_there 10 ''
+
     # Many lines of one program.
     local line settings=()
     for ((line = 0; line < 64; line++)); do settings+=("$line=$((line % 3 == 0))"); done
@@ -82,6 +99,8 @@ case_tools() {
     must_come 60 "64 outputs at the hub" all_there
     stop many
     must_come 60 "the release of 64 outputs" said_there 63 'unused|input'
+    for ((line = 0; line < 64; line += 5)); do pull_there "$line" up; done
+    must_come 60 "the levels of 64 inputs" all_here
 
     python3 "$TOOL" latency "/dev/$CHIP" 64 "$(there 64)/value" 20 | tee "$CASE_DIR/latency.log"
 
@@ -97,6 +116,17 @@ case_tools() {
 all_there() {
     local line
     for ((line = 0; line < 64; line++)); do is_there "$line" $((line % 3 == 0)) || return 1; done
+}
+
+# gpioget of 64 lines: every fifth is high.
+all_here() {
+    local line wanted=()
+    for ((line = 0; line < 64; line++)); do wanted+=($((line % 5 == 0))); done
+    [[ $(gpioget "$CHIP" {0..63}) == "${wanted[*]}" ]]
+}
+
+debounced_there() {
+    [[ $(python3 "$TOOL" debounce "/dev/$(<"$OWNER/bank0/chip_name")" "$1") == "$2" ]]
 }
 
 case_edges() {

@@ -7,8 +7,8 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
 use myclerk::kernel::evdev::codes::{
-    ABS_MT_SLOT, ABS_MT_TRACKING_ID, EV_FF, FF_AUTOCENTER, FF_CONSTANT, FF_GAIN, FF_PERIODIC,
-    FF_RUMBLE, FF_SQUARE,
+    ABS_MT_SLOT, ABS_MT_TRACKING_ID, EV_FF, EV_REP, FF_AUTOCENTER, FF_CONSTANT, FF_GAIN,
+    FF_PERIODIC, FF_RUMBLE, FF_SQUARE, REP_DELAY, REP_PERIOD,
 };
 use myclerk::kernel::evdev::{
     Axis, Codes, Description, Effect, Evdev, Event, Ids, Kind, Wave, monotonic,
@@ -20,6 +20,10 @@ use tokio::sync::mpsc;
 use crate::say;
 
 const ABS_X: u16 = 0x00;
+const ABS_Y: u16 = 0x01;
+const STICK: u16 = 0x03;
+/// Milliseconds, so many that no key repeats by itself while a case runs.
+const REPEAT: [u16; 2] = [40_000, 10_000];
 const MT_X: u16 = 0x35;
 const MT_Y: u16 = 0x36;
 
@@ -44,12 +48,14 @@ fn pad() -> Description {
             version: 0x0111,
         },
         name: "Lab pad".to_owned(),
-        // A touchpad's property, and two keys, three buttons, touching.
+        // A touchpad's property, and two keys, four buttons, touching.
         props: codes(&[0]),
-        keys: codes(&[30, 31, 0x110, 0x130, 0x131, 0x145, 0x14A]),
+        keys: codes(&[30, 31, 0x110, 0x111, 0x130, 0x131, 0x145, 0x14A]),
         rel: codes(&[0, 1, 8]),
         abs: vec![
-            (ABS_X, stick),
+            (ABS_X, axis(0, 4000, 40)),
+            (ABS_Y, axis(0, 3000, 40)),
+            (STICK, stick),
             (ABS_MT_SLOT, axis(0, 4, 0)),
             (MT_X, axis(0, 4000, 40)),
             (MT_Y, axis(0, 3000, 40)),
@@ -57,6 +63,8 @@ fn pad() -> Description {
         ],
         msc: codes(&[4]),
         leds: codes(&[0, 1, 2]),
+        sounds: codes(&[1, 2]),
+        repeat: Some([250, 33]),
         ff: codes(&[
             FF_RUMBLE,
             FF_PERIODIC,
@@ -89,6 +97,12 @@ pub(crate) fn serve(orders: &Path) -> io::Result<()> {
     runtime.block_on(async {
         let pad = Uinput::create(Path::new("/dev/uinput"), &pad(), "lab/pad")?;
         let node = pad.event_name()?;
+        let rates = [REP_DELAY, REP_PERIOD].into_iter().zip(REPEAT);
+        let rates: Vec<Event> = rates
+            .map(|(code, time)| Event::new(EV_REP, code, i32::from(time)))
+            .chain([Event::REPORT])
+            .collect();
+        pad.write(&rates)?;
         let pad = pad.watch()?;
         say(&format!("node /dev/input/{node}"));
         loop {
@@ -148,7 +162,22 @@ fn told(pad: &Watch<Uinput>, wish: Wish) -> Result<(), Errno> {
     }
 }
 
-/// Sets something of a device: a LED.
+/// Says what state a device is in, one line for each kind of thing.
+///
+/// # Errors
+/// The device is not there.
+pub(crate) fn state(node: &Path) -> io::Result<()> {
+    let device = Evdev::open(node)?;
+    let state = device.snapshot(&device.description()?)?;
+    let list = |codes: &Codes| codes.iter().collect::<Vec<_>>();
+    say(&format!("keys {:?}", list(&state.keys)));
+    say(&format!("leds {:?}", list(&state.leds)));
+    say(&format!("axes {:?}", state.abs));
+    say(&format!("contacts {:?}", state.contacts));
+    Ok(())
+}
+
+/// Sets something of a device: a LED, a sound, the rate of repetition.
 ///
 /// # Errors
 /// The device is not there.
@@ -201,6 +230,7 @@ pub(crate) fn effects(node: &Path) -> io::Result<()> {
     })?;
     let play = |code: u16, value| device.write(&[Event::new(EV_FF, code, value), Event::REPORT]);
     play(FF_GAIN, 0x8000)?;
+    play(FF_AUTOCENTER, 0x1000)?;
     play(u16::try_from(first).map_err(io::Error::other)?, 2)?;
     device.upload(rumble(first, 1000))?;
     play(u16::try_from(second).map_err(io::Error::other)?, 1)?;

@@ -8,6 +8,8 @@ mod cuse;
 mod gpio;
 #[path = "plan/input.rs"]
 mod input;
+#[path = "plan/pwm.rs"]
+mod pwm;
 
 /// A guest, or a pair of guests, and the cases that share its boot.
 #[derive(Default)]
@@ -134,6 +136,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         cuse::boot(),
         gpio::boot(),
         input::boot(),
+        pwm::boot(),
     ]
 }
 

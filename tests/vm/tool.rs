@@ -34,6 +34,7 @@ fn run(words: &[&str]) -> io::Result<()> {
         ["mouse"] => device::plug_in(&mut Mouse::default()),
         ["echo", name] => echo::serve(name),
         ["pad", orders] => input_tool::serve(Path::new(orders)),
+        ["input-state", node] => input_tool::state(Path::new(node)),
         ["input-set", node, kind, code, value] => input_tool::set(
             Path::new(node),
             number(kind)?,

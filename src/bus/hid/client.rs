@@ -3,7 +3,6 @@
 mod bridge;
 mod effects;
 mod filter;
-mod timebase;
 
 use std::io;
 use std::path::Path;

@@ -35,7 +35,9 @@ struct Input {
     waker: Option<Waker>,
     gone: bool,
     grabbed: bool,
-    /// Another program has taken it.
+    /// The other programs that have it open.
+    programs: Vec<String>,
+    /// One of them has taken it.
     taken: bool,
     written: Vec<Event>,
     effects: BTreeMap<i16, Effect>,
@@ -99,9 +101,11 @@ impl FakeInput {
         input.wake();
     }
 
-    /// Another program of the owner takes it.
-    pub fn take(&self) {
-        self.lock().taken = true;
+    /// One of these programs of the owner takes it; all of them have it open.
+    pub fn take(&self, programs: &[&str]) {
+        let mut input = self.lock();
+        input.programs = programs.iter().map(|&name| name.to_owned()).collect();
+        input.taken = true;
     }
 
     /// Whether it was taken away from its owner's machine.
@@ -239,6 +243,10 @@ impl InputPort for FakeInput {
         }
         input.grabbed = on;
         Ok(())
+    }
+
+    fn programs(&self) -> Vec<String> {
+        self.lock().programs.clone()
     }
 
     fn write(&self, events: &[Event]) -> Result<(), Errno> {

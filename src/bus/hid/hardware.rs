@@ -56,6 +56,8 @@ pub trait InputPort: Send + Sync {
     fn snapshot(&self, of: &Description) -> Result<Snapshot, Errno>;
     /// Takes it away from everybody else on this machine, or gives it back.
     fn grab(&self, on: bool) -> Result<(), Errno>;
+    /// The other programs of this machine that have it open, as far as this one may see.
+    fn programs(&self) -> Vec<String>;
     /// Sets LEDs, sounds, the repetition; plays effects.
     fn write(&self, events: &[Event]) -> Result<(), Errno>;
     /// Gives it an effect.

@@ -8,3 +8,4 @@ pub mod hardware;
 pub mod op;
 pub mod server;
 pub mod state;
+mod timebase;

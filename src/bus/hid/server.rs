@@ -141,16 +141,23 @@ fn look(port: &dyn InputPort, par: StartPar) -> Result<(Description, State), Ref
     let found = State::of(&port.snapshot(&description).map_err(failed)?, &description);
     if par.grab {
         grab(port, &found).map_err(|errno| match errno {
-            Errno::EBUSY => Refused::new(
-                Status::ServiceUnavailable,
-                sub::BUSY,
-                "another program of its owner has taken the device for itself; \
-                 it can be watched with -o grab=false",
-            ),
+            Errno::EBUSY => taken(&port.programs()),
             errno => Refused::io("cannot take the device for its user", errno),
         })?;
     }
     Ok((description, found))
+}
+
+/// The kernel does not say which of the programs that have it open has taken it.
+fn taken(programs: &[String]) -> Refused {
+    let who = match programs {
+        [] => "another program of its owner".to_owned(),
+        [only] => format!("{only} at its owner"),
+        several => format!("one of {} at its owner", several.join(", ")),
+    };
+    let text =
+        format!("{who} has taken the device for itself; it can be watched with -o grab=false");
+    Refused::new(Status::ServiceUnavailable, sub::BUSY, text)
 }
 
 /// Takes a device away from its owner's machine, which sees every key released before: it would

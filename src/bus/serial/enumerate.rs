@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::op::MAX_DEVICE_ID;
-use crate::bus::{Hazard, Present};
+use crate::bus::{Hazard, Present, programs};
 use crate::wire::msgpack::Value;
 
 /// Every serial port that is there now, sorted by id. Reads many small files: call it where waiting is
@@ -183,36 +183,16 @@ fn hazard(port: &Port, consoles: &str, user: Option<&String>) -> Option<Hazard> 
     })
 }
 
-/// Which program has a terminal open, by the terminal's name. Only root sees the programs of others.
+/// Which program has a terminal open, by the terminal's name.
 fn users(roots: &Roots) -> HashMap<String, String> {
+    let terminal = |node: &Path| node.to_str().is_some_and(|node| node.starts_with("tty"));
     let mut users = HashMap::new();
-    let own = std::process::id().to_string();
-    for process in fs::read_dir(&roots.proc).into_iter().flatten().flatten() {
-        let pid = process.file_name();
-        let Some(pid) = pid.to_str().filter(|pid| is_number(pid) && **pid != own) else {
-            continue;
-        };
-        let files = fs::read_dir(process.path().join("fd"));
-        for file in files.into_iter().flatten().flatten() {
-            // Sockets, pipes and files elsewhere make up nearly all of them.
-            let place = fs::read_link(file.path()).ok().and_then(|target| {
-                let name = target.strip_prefix(&roots.dev).ok()?;
-                Some(name.to_str()?.to_owned())
-            });
-            let Some(place) = place.filter(|place| place.starts_with("tty")) else {
-                continue;
-            };
-            users.entry(place).or_insert_with(|| {
-                let name = text(&process.path().join("comm")).unwrap_or_default();
-                format!("{name} (process {pid})")
-            });
-        }
+    for (node, program) in programs::with_open(roots, terminal) {
+        users
+            .entry(node.to_string_lossy().into_owned())
+            .or_insert(program);
     }
     users
-}
-
-fn is_number(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// A small file without its closing newline; what a device says need not be text.

@@ -136,9 +136,7 @@ impl Server {
         for owned in candidates.filter(|owned| operations(owned).contains(&opcode)) {
             match (owned.wanted)(opcode, &request.payload) {
                 Ok(wanted) if is_of_class(&wanted.device, owned.class) => {
-                    if wanted.write && request.age_secs > bus::MAX_AGE_SECS {
-                        return Err((Status::Forbidden, ErrorMap::new(sub::TOO_OLD)));
-                    }
+                    in_time(&wanted, request.age_secs)?;
                     return Ok((owned, wanted));
                 }
                 Ok(_) => {}
@@ -147,6 +145,14 @@ impl Server {
         }
         Err(refusal)
     }
+}
+
+/// What moves something is not begun late (profile 16.3).
+fn in_time(wanted: &Wanted, age_secs: u32) -> Result<(), (Status, ErrorMap)> {
+    if wanted.write && age_secs > bus::MAX_AGE_SECS {
+        return Err((Status::Forbidden, ErrorMap::new(sub::TOO_OLD)));
+    }
+    Ok(())
 }
 
 fn is_of_class(device: &str, class: &str) -> bool {
@@ -180,4 +186,35 @@ const fn sharing(owned: &Owned) -> Sharing {
 
 fn not_done(error: &Refused) -> (Status, ErrorMap) {
     (error.status, error.error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::gpio::op::{Direction, LineRequest};
+    use crate::bus::gpio::server::wanted;
+
+    #[test]
+    fn lines_are_not_driven_by_a_late_request_but_read() {
+        let request = |dir, safe| LineRequest {
+            dev: "gpio:late".to_owned(),
+            lines: vec![0],
+            dir,
+            safe,
+            ..LineRequest::default()
+        };
+        for (request, late) in [
+            (request(Direction::Output, vec![None]), Err(sub::TOO_OLD)),
+            (request(Direction::Input, vec![]), Ok(())),
+        ] {
+            let payload = request.encode().unwrap();
+            let wanted = wanted(Opcode::GpioLineRequest, &payload).unwrap();
+            assert!(in_time(&wanted, bus::MAX_AGE_SECS).is_ok());
+            let answer = in_time(&wanted, bus::MAX_AGE_SECS + 1);
+            assert_eq!(
+                answer.map_err(|(_, error)| error.sub),
+                late.map_err(Into::into)
+            );
+        }
+    }
 }

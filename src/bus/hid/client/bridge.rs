@@ -12,11 +12,12 @@ use tracing::debug;
 
 use super::effects::{Answer, Effects};
 use super::filter::possible;
-use super::timebase::Timebase;
 use crate::bus::hid::hardware::Made;
 use crate::bus::hid::op::{Configure, EVENT, decode_events, encode_events};
 use crate::bus::hid::state::State;
+use crate::bus::hid::timebase::Timebase;
 use crate::bus::{Ended, Inbound, Outgoing, Outlet};
+use crate::kernel::clock::mono;
 use crate::kernel::evdev::codes::{EV_FF, EV_LED, EV_REP, EV_SND, EV_SYN, SYN_DROPPED};
 use crate::kernel::evdev::{Description, Effect, Event, monotonic};
 use crate::kernel::uinput::Wish;
@@ -282,7 +283,8 @@ impl Bridge {
         }
         let mut events: Vec<Event> = self.waiting.drain(..).collect();
         events.push(Event {
-            time: monotonic(),
+            // The owner does not begin what comes late; a machine that slept is late.
+            time: mono().0,
             ..Event::REPORT
         });
         self.outlet.data(encode_events(&events), false);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::{InputDevice, InputHost, InputPort, Made, Maker, Making, Opening};
+use crate::bus::{Roots, programs};
 use crate::kernel::evdev::{Description, Effect, Evdev, Event, Snapshot, Watch};
 use crate::kernel::uinput::{Uinput, Wish};
 
@@ -31,9 +32,11 @@ impl InputHost for EvdevHost {
     fn open<'a>(&'a self, place: &str) -> Opening<'a> {
         let node = Path::new(NODES).join(place);
         Box::pin(async move {
+            let opened = node.clone();
             // Opening may wake the hardware.
-            let device = spawn(move || Evdev::open(&node)).await??;
+            let device = spawn(move || Evdev::open(&opened)).await??;
             let device = EvdevDevice {
+                node,
                 watch: Arc::new(device).watch()?,
             };
             let device: Box<dyn InputDevice> = Box::new(device);
@@ -43,6 +46,7 @@ impl InputHost for EvdevHost {
 }
 
 struct EvdevDevice {
+    node: PathBuf,
     watch: Watch<Arc<Evdev>>,
 }
 
@@ -57,12 +61,14 @@ impl InputDevice for EvdevDevice {
 
     fn port(&self) -> Arc<dyn InputPort> {
         Arc::new(EvdevPort {
+            node: self.node.clone(),
             device: self.watch.device().clone(),
         })
     }
 }
 
 struct EvdevPort {
+    node: PathBuf,
     device: Arc<Evdev>,
 }
 
@@ -77,6 +83,18 @@ impl InputPort for EvdevPort {
 
     fn grab(&self, on: bool) -> Result<(), Errno> {
         self.device.grab(on)
+    }
+
+    fn programs(&self) -> Vec<String> {
+        let roots = Roots::default();
+        let is_this = |node: &Path| roots.dev.join(node) == self.node;
+        let mut found: Vec<String> = programs::with_open(&roots, is_this)
+            .into_iter()
+            .map(|(_, program)| program)
+            .collect();
+        // Who opened it twice is named once.
+        found.dedup();
+        found
     }
 
     fn write(&self, events: &[Event]) -> Result<(), Errno> {

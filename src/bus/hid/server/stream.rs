@@ -16,7 +16,9 @@ use crate::bus::hid::op::{
     Configure, Configured, EVENT, MAX_EVENTS, StartPar, decode_events, encode_events,
 };
 use crate::bus::hid::state::State;
+use crate::bus::hid::timebase::Timebase;
 use crate::bus::{Answer, End, Inbound, MAX_AGE_SECS, Outlet, Refused};
+use crate::kernel::clock::mono;
 use crate::kernel::evdev::codes::{
     EV_FF, EV_LED, EV_REP, EV_SND, EV_SYN, FF_AUTOCENTER, FF_GAIN, REP_DELAY, REP_PERIOD,
     SYN_DROPPED,
@@ -28,6 +30,8 @@ use crate::wire::status::{Status, sub};
 /// Longest packet that is passed on. A device with the most slots that we take, each with every
 /// axis changed, stays below it.
 const MAX_PACKET: usize = MAX_EVENTS;
+/// How old a unit of the peer's events may be that moves something, in microseconds.
+const MAX_AGE_US: u64 = MAX_AGE_SECS as u64 * 1_000_000;
 /// Most of our own events that are waited for to come back.
 const MAX_ECHOES: usize = 64;
 
@@ -52,6 +56,8 @@ pub(super) struct Stream {
     echoes: VecDeque<Event>,
     /// Answered when the device is released or taken again.
     pausing: BTreeSet<u32>,
+    /// When the peer sent what it sends.
+    time: Timebase,
 }
 
 /// What of the device's events is passed on.
@@ -87,6 +93,7 @@ impl Stream {
             effects: BTreeSet::new(),
             echoes: VecDeque::new(),
             pausing: BTreeSet::new(),
+            time: Timebase::default(),
         };
         stream.jobs.add(Job::Look);
         Self {
@@ -266,6 +273,8 @@ impl Stream {
                 self.pause(corr);
                 Ok(())
             }
+            // The device is taken away from its owner's programs.
+            Opcode::StreamResume if self.par.grab && age > MAX_AGE_SECS => Err(too_old()),
             Opcode::StreamResume => {
                 self.resume(corr);
                 Ok(())
@@ -283,8 +292,7 @@ impl Stream {
     /// Begins what is to change; the answer follows.
     fn configure(&mut self, corr: u32, payload: &[u8], age: u32) -> Result<(), Refused> {
         if age > MAX_AGE_SECS {
-            let text = "the request was too long on its way";
-            return Err(Refused::new(Status::Forbidden, sub::TOO_OLD, text));
+            return Err(too_old());
         }
         let wanted = Configure::decode(payload).map_err(|error| Refused::bad(error.to_string()))?;
         match wanted {
@@ -352,7 +360,8 @@ impl Stream {
             self.outlet.reset(Status::BadRequest);
             return Some(End::PeerLeft);
         };
-        events.retain(|event| self.may_set(event));
+        let late = self.is_late(&events);
+        events.retain(|event| self.may_set(event) && !(late && begins(event)));
         if events.is_empty() {
             self.outlet.consume(payload.len());
             return None;
@@ -367,6 +376,15 @@ impl Stream {
         events.push(Event::REPORT);
         self.jobs.add(Job::Write(events, payload.len()));
         None
+    }
+
+    /// Whether a unit was held back on its way; its end says when it was sent, by the peer's clock.
+    fn is_late(&mut self, events: &[Event]) -> bool {
+        let now = mono().0;
+        match events.last().map(|report| report.time) {
+            None | Some(0) => false,
+            Some(sent) => self.time.delay(sent, now) > MAX_AGE_US,
+        }
     }
 
     fn may_set(&self, event: &Event) -> bool {
@@ -467,6 +485,17 @@ impl Stream {
             Err(refused) => self.outlet.respond(corr, refused.status, refused.payload()),
         }
     }
+}
+
+/// Whether this makes the device do something: effects and sounds, unlike settings and their end.
+fn begins(event: &Event) -> bool {
+    let sets = event.kind == EV_FF && matches!(event.code, FF_GAIN | FF_AUTOCENTER);
+    matches!(event.kind, EV_FF | EV_SND) && !sets && event.value != 0
+}
+
+fn too_old() -> Refused {
+    let text = "the request was too long on its way";
+    Refused::new(Status::Forbidden, sub::TOO_OLD, text)
 }
 
 fn watching() -> Refused {

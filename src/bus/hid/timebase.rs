@@ -1,14 +1,14 @@
-//! When the owner's events happened, by this machine's clock.
+//! When the events of the other side happened, by this machine's clock.
 
 /// How long the least delay of a window counts, in microseconds.
 const WINDOW: u64 = 30_000_000;
 
-/// Translates times of the owner's clock to ours, so that events keep their distances whatever the
+/// Translates times of the other's clock to ours, so that events keep their distances whatever the
 /// network does to them. The shortest delay seen in the last half to whole minute counts as none;
 /// clocks drift less than a millisecond in that.
 #[derive(Debug, Default)]
 pub(super) struct Timebase {
-    /// The least difference between our clock and the owner's in this window and the last one.
+    /// The least difference between our clock and the other's in this window and the last one.
     least: [Option<u64>; 2],
     since: u64,
     last: u64,
@@ -17,12 +17,19 @@ pub(super) struct Timebase {
 impl Timebase {
     /// When by our clock that happened, for what has arrived now. Never later than now, and never
     /// earlier than the event before.
-    pub(super) fn translate(&mut self, owners: u64, now: u64) -> u64 {
+    pub(super) fn translate(&mut self, others: u64, now: u64) -> u64 {
+        let happened = now.wrapping_sub(self.delay(others, now));
+        self.last = happened.clamp(self.last.min(now), now);
+        self.last
+    }
+
+    /// How long that was on its way, compared with the shortest delay, for what has arrived now.
+    pub(super) fn delay(&mut self, others: u64, now: u64) -> u64 {
         if now.saturating_sub(self.since) > WINDOW {
             self.least = [None, self.least[0]];
             self.since = now;
         }
-        let difference = now.wrapping_sub(owners);
+        let difference = now.wrapping_sub(others);
         // The clocks began at any time: differences are compared on the circle.
         let smaller = |known: u64| difference.wrapping_sub(known).cast_signed() < 0;
         if self.least[0].is_none_or(smaller) {
@@ -33,8 +40,7 @@ impl Timebase {
             [Some(one), _] => one,
             [None, _] => difference,
         };
-        self.last = owners.wrapping_add(best).clamp(self.last.min(now), now);
-        self.last
+        difference.wrapping_sub(best)
     }
 }
 
