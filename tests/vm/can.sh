@@ -236,9 +236,17 @@ case_j1939() {
     head -c 10000 /dev/urandom >"$CASE_DIR/file"
     start copy ip netns exec cli j1939cat -r mc-pair0:0x81
     must_come 20 "j1939cat's socket" has_socket copy
-    must "j1939cat from the bus" on bus j1939cat -i "$CASE_DIR/file" pair1:0x80 :0x81,0x12300
+    must "sending from the bus" on bus python3 -c "$SEND_J1939" "$CASE_DIR/file"
     must_come 60 "the file" same_file
 }
+
+# Debian's j1939cat does not send on this kernel, whose notices are longer than it has room for.
+SEND_J1939='
+import socket, sys
+node = socket.socket(socket.AF_CAN, socket.SOCK_DGRAM, socket.CAN_J1939)
+node.bind(("pair1", socket.J1939_NO_NAME, socket.J1939_NO_PGN, 0x80))
+node.sendto(open(sys.argv[1], "rb").read(), ("pair1", socket.J1939_NO_NAME, 0x12300, 0x81))
+'
 
 claimed() { frames claims | grep -qx "$1"; }
 
