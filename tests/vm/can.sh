@@ -236,9 +236,17 @@ case_j1939() {
     head -c 10000 /dev/urandom >"$CASE_DIR/file"
     start copy ip netns exec cli j1939cat -r mc-pair0:0x81
     must_come 20 "j1939cat's socket" has_socket copy
-    must "j1939cat from the bus" on bus j1939cat -i "$CASE_DIR/file" pair1:0x80 :0x81,0x12300
+    must "sending from the bus" on bus python3 -c "$SEND_J1939" "$CASE_DIR/file"
     must_come 60 "the file" same_file
 }
+
+# Debian's j1939cat does not send on this kernel, whose notices are longer than it has room for.
+SEND_J1939='
+import socket, sys
+node = socket.socket(socket.AF_CAN, socket.SOCK_DGRAM, socket.CAN_J1939)
+node.bind(("pair1", socket.J1939_NO_NAME, socket.J1939_NO_PGN, 0x80))
+node.sendto(open(sys.argv[1], "rb").read(), ("pair1", socket.J1939_NO_NAME, 0x12300, 0x81))
+'
 
 claimed() { frames claims | grep -qx "$1"; }
 
@@ -316,6 +324,7 @@ second_joins() {
     must_come 60 "the bus on the second laptop" second attach hub/$BUS
 }
 
+LIMIT_clients=300
 case_clients() {
     ip -n srv link set can0 down
     on_bus
@@ -335,21 +344,26 @@ case_clients() {
     must_be far 111#01 222#02 333#03
 
     stop laptop KILL
-    must_come 60 "the end of the killed laptop's use" listen srv can0 1
+    must_come 120 "the end of the killed laptop's use" listen srv can0 1
     start_laptop
-    # What it left behind is replaced.
+    if laptop attach hub/$BUS -o bitrate=250000 >"$CASE_DIR/refused.log" 2>&1; then
+        fail "one of two set the bit rate"
+    fi
+    grep -q 'others have the interface open' "$CASE_DIR/refused.log" || fail "no reason for the refusal"
+    expect_eq "the bit rate after the refusal" 1000000 "$(bitrate can0)"
+    # What the killed one left behind is replaced.
     attach_can $BUS $NEAR
     listen srv can0 2 || fail "$(listeners srv can0) sockets at the owner's interface after a new attach"
-    detach_bus_of_both
-    must_come 20 "the owner's interface as it was" is_down srv can0
-    must_come 60 "the bus on the second laptop again" second attach hub/$BUS
-    stop hub KILL
-    must_come 120 "the end of the interface without a hub" interface_gone cli2 $NEAR
-}
-
-detach_bus_of_both() {
     laptop detach hub/$BUS
     second detach hub/$BUS
+    must_come 20 "the owner's interface as it was" is_down srv can0
+    must_come 60 "the bus on the second laptop again" second attach hub/$BUS
+    hear orphan cli2 $NEAR candump -L $NEAR
+    stop hub KILL
+    must_come 120 "the end of the interface without a hub" interface_gone cli2 $NEAR
+    must_come 20 "the end of its candump" stopped orphan
+    grep -qE 'Network is down|No such device' "$CASE_DIR/orphan.log" || fail "candump: $(cat "$CASE_DIR/orphan.log")"
+    rm "$CASE_DIR/orphan.pid"
 }
 
 is_down() { ip -n "$1" -json link show "$2" | jq -e '.[0].flags | index("UP") == null'; }
