@@ -357,14 +357,34 @@ case_clients() {
     laptop detach hub/$BUS
     second detach hub/$BUS
     must_come 20 "the owner's interface as it was" is_down srv can0
-    must_come 60 "the bus on the second laptop again" second attach hub/$BUS
+    outage
+}
+
+# The hub is gone for a while, then for good.
+outage() {
+    must_come 60 "the bus on the second laptop again" second attach hub/$BUS --grace 600
+    hear patient cli2 $NEAR candump -L $NEAR
+    stop hub KILL
+    must_come 60 "the loss of the session" second_is false
+    start_hub
+    must_come 60 "the session's return" second_is true
+    on bus cansend $FAR 444#04
+    on cli2 cansend $NEAR 555#05
+    must_be patient 444#04 555#05
+    stop patient
+
+    second detach hub/$BUS
+    must_come 60 "the bus on the second laptop for the last time" second attach hub/$BUS --grace 1
     hear orphan cli2 $NEAR candump -L $NEAR
     stop hub KILL
-    must_come 120 "the end of the interface without a hub" interface_gone cli2 $NEAR
+    must_come 60 "the end of the interface without a hub" interface_gone cli2 $NEAR
     must_come 20 "the end of its candump" stopped orphan
     grep -qE 'Network is down|No such device' "$CASE_DIR/orphan.log" || fail "candump: $(cat "$CASE_DIR/orphan.log")"
     rm "$CASE_DIR/orphan.pid"
 }
+
+# second_is LIVE: whether the second laptop's interface has its owner.
+second_is() { second status --json | jq -e --argjson live "$1" '.client.attached[0].live == $live'; }
 
 is_down() { ip -n "$1" -json link show "$2" | jq -e '.[0].flags | index("UP") == null'; }
 

@@ -1,5 +1,7 @@
 //! What the administrator asks over the control socket.
 
+use std::collections::BTreeSet;
+
 use super::Server;
 use super::invite::Wanted;
 use super::uses::Use;
@@ -177,7 +179,9 @@ impl Server {
     fn used_by(&self, peer: &Peer) -> Vec<String> {
         let uses = self.uses.borrow();
         let own = uses.iter().filter(|used| used.peer.is(peer));
-        own.map(|used| used.device.id.as_str().to_owned()).collect()
+        // A device may be used by many streams.
+        let devices: BTreeSet<_> = own.map(|used| used.device.id.as_str().to_owned()).collect();
+        devices.into_iter().collect()
     }
 
     fn local_devices(&self) -> Vec<LocalDevice> {
