@@ -5,7 +5,6 @@
 mod channel;
 mod settings;
 
-use core::future::pending;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -17,7 +16,7 @@ use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::task::spawn_local;
 
 use super::op::Set;
-use crate::bus::outage::{Returning, again};
+use crate::bus::outage::{Returning, again, returned};
 use crate::bus::{
     AskError, AttachError, Ended, Handle, Local, Opener, OperateError, Operating, Parameters,
     Presenter, Wish,
@@ -342,13 +341,6 @@ impl Control {
             let control = Rc::clone(&control);
             async move { control.resume().await }
         })
-    }
-}
-
-async fn returned(returning: &mut Option<Returning<()>>) -> Result<(), Ended> {
-    match returning {
-        Some(returning) => returning.await,
-        None => pending().await,
     }
 }
 

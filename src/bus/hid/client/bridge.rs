@@ -1,6 +1,6 @@
 //! One device between its owner and this machine's kernel.
 
-use core::future::{pending, poll_fn};
+use core::future::poll_fn;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::{Given, Owner};
 use crate::bus::hid::hardware::Made;
 use crate::bus::hid::op::{Configure, EVENT, decode_events, encode_events};
 use crate::bus::hid::state::State;
-use crate::bus::outage::Returning;
+use crate::bus::outage::{Returning, returned};
 use crate::bus::{Ended, Inbound, Outgoing, Outlet};
 use crate::kernel::evdev::codes::{
     EV_FF, EV_LED, EV_REP, EV_SND, EV_SYN, FF_AUTOCENTER, FF_GAIN, SYN_DROPPED,
@@ -473,12 +473,5 @@ impl Bridge {
             return Some(Ended::Detached);
         }
         None
-    }
-}
-
-async fn returned(returning: &mut Option<Returning<Given>>) -> Result<Given, Ended> {
-    match returning {
-        Some(returning) => returning.await,
-        None => pending().await,
     }
 }
