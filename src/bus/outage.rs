@@ -50,6 +50,9 @@ where
 }
 
 /// What comes of it; never, while nothing is on its way.
+///
+/// # Errors
+/// Why the device does not come back.
 pub async fn returned<T>(returning: &mut Option<Returning<T>>) -> Result<T, Ended> {
     match returning {
         Some(returning) => returning.await,
