@@ -6,7 +6,7 @@ use std::time::Duration;
 use myclerk::bus::Ended;
 use myclerk::bus::gpio::client::{Change, LineUse};
 use myclerk::bus::gpio::op::{Bias, Direction, Edge, LineRequest};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{Bench, GRACE, OUT, OUTPUT, Told, lines, on_this_thread, request, settle};
 
@@ -142,7 +142,7 @@ fn another_chip_by_the_same_name_is_not_taken_for_the_first() {
         bench.cut().await;
         bench.owner.replaced.set(true);
         bench.session.mend();
-        let ended = bench.local.ended.await;
+        let ended = timeout(GRACE, bench.local.ended).await.unwrap();
         assert!(matches!(&ended, Ended::Failed(why) if why.contains("another chip")));
         assert!(bench.sim.removed.get());
         assert_eq!(bench.owner.told.take(), []);
