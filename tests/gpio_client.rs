@@ -5,12 +5,16 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "gpio_client/outage.rs"]
+mod outage;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use myclerk::bus::fake::{FakeSession, OPENING, Opened};
 use myclerk::bus::gpio::client::{Change, LineChange, LineUse, Sim, attach_with};
@@ -43,6 +47,8 @@ struct Owner {
     levels: RefCell<BTreeMap<u32, bool>>,
     /// Lines whose requests are refused with `busy`.
     busy: RefCell<Vec<u32>>,
+    /// Another chip is there now.
+    replaced: Cell<bool>,
     /// Lines that cannot be watched.
     deaf: RefCell<Vec<u32>>,
     told: RefCell<Vec<Told>>,
@@ -63,7 +69,11 @@ impl Owner {
             }
             Opcode::GpioLineInfo => {
                 let asked = LineInfoRequest::decode(payload).unwrap();
-                self.lines[asked.line as usize].encode().unwrap()
+                let mut info = self.lines[asked.line as usize].clone();
+                if self.replaced.get() {
+                    info.name.push('2');
+                }
+                info.encode().unwrap()
             }
             other => panic!("{other} on stream 0"),
         }
@@ -183,6 +193,11 @@ struct Bench {
 
 impl Bench {
     async fn new(owner: Owner, options: &[(&str, &str)]) -> Self {
+        Self::for_grace(Duration::ZERO, owner, options).await
+    }
+
+    /// With an owner that is waited for.
+    async fn for_grace(grace: Duration, owner: Owner, options: &[(&str, &str)]) -> Self {
         let owner = Rc::new(owner);
         let (serving, called) = (Rc::clone(&owner), Rc::clone(&owner));
         let session = FakeSession::new(
@@ -192,6 +207,7 @@ impl Bench {
         let mut wish = Wish {
             device: CHIP.to_owned(),
             node: "hub".to_owned(),
+            grace,
             ..Wish::default()
         };
         for (name, value) in options {
@@ -269,6 +285,7 @@ const OUTPUT: LineUse = LineUse {
     edge: Edge::None,
     debounce_us: 0,
 };
+const GRACE: Duration = Duration::from_secs(60);
 const OUT: Change = Change::Direction { input: false };
 
 fn request(line: u32) -> LineRequest {
@@ -541,7 +558,7 @@ fn the_end_of_the_session_removes_the_chip() {
 #[test]
 fn a_chip_that_its_owner_takes_back_is_removed() {
     on_this_thread(async {
-        let bench = Bench::new(lines(1), &[]).await;
+        let bench = Bench::for_grace(GRACE, lines(1), &[]).await;
         bench.owner.streams.borrow()[&0].reset(Status::Forbidden);
         assert_eq!(bench.local.ended.await, Ended::Owner(Status::Forbidden));
         assert!(bench.sim.removed.get());

@@ -17,3 +17,5 @@ mod ending;
 mod events;
 #[path = "hid/hostile.rs"]
 mod hostile;
+#[path = "hid/outage.rs"]
+mod outage;

@@ -6,6 +6,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "pwm/outage.rs"]
+mod outage;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -325,6 +328,15 @@ fn servo(duty_ns: &str) -> Parameters {
 }
 
 async fn attach(session: &Rc<FakeSession>, parameters: &Parameters) -> Result<Local, AttachError> {
+    attach_for(Duration::ZERO, session, parameters).await
+}
+
+/// With an owner that is waited for.
+async fn attach_for(
+    grace: Duration,
+    session: &Rc<FakeSession>,
+    parameters: &Parameters,
+) -> Result<Local, AttachError> {
     let options = parameters
         .iter()
         .map(|(key, value)| (key.clone(), vec![value.clone()]));
@@ -332,6 +344,7 @@ async fn attach(session: &Rc<FakeSession>, parameters: &Parameters) -> Result<Lo
         device: "pwm:pwmchip0".to_owned(),
         node: "bench".to_owned(),
         options: options.collect::<BTreeMap<_, _>>(),
+        grace,
         ..Wish::default()
     };
     (PRESENTER.attach)(Rc::clone(session) as Rc<dyn Opener>, wish).await

@@ -1,6 +1,6 @@
 //! What a device that is local does while the session with its owner is lost.
 
-use core::future::Future;
+use core::future::{Future, pending};
 use core::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -47,6 +47,17 @@ where
             sleep(PAUSE).await;
         }
     })
+}
+
+/// What comes of it; never, while nothing is on its way.
+///
+/// # Errors
+/// Why the device does not come back.
+pub async fn returned<T>(returning: &mut Option<Returning<T>>) -> Result<T, Ended> {
+    match returning {
+        Some(returning) => returning.await,
+        None => pending().await,
+    }
 }
 
 /// How it ends if the owner goes on answering so; an error where it surely will.

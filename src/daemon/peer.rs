@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::bus::Inbound;
+use crate::bus::{Inbound, Outlet};
 use crate::daemon::system::wall_clock;
 use crate::kernel::clock;
 use crate::link::connection::{Connection, End};
@@ -80,6 +80,21 @@ pub enum CallError {
     /// The link did not take the request.
     #[error("the request was not sent")]
     Link(#[from] LinkError),
+}
+
+/// A stream whose opening is not answered yet. Who asked may give up: the peer must not hold a device for
+/// nobody then.
+struct Opening {
+    outlet: Rc<dyn Outlet>,
+    answered: bool,
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.outlet.reset(Status::Ok);
+        }
+    }
 }
 
 /// A session with another node. Cheap to clone; the session lives as long as its tasks.
@@ -178,7 +193,12 @@ impl Peer {
         let (stream, answer) = self.ask(Target::New, opcode, payload, timeout)?;
         // Registered before the answer, because what follows it may arrive in the same record.
         let handle = self.take_stream(stream);
+        let mut opening = Opening {
+            outlet: Rc::clone(&handle.outlet),
+            answered: false,
+        };
         let opened = self.answer(answer).await;
+        opening.answered = true;
         if opened.is_err() {
             self.0.streams.borrow_mut().remove(&stream);
         }

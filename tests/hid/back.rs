@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use crate::hostile::Peer;
 use crate::rig::{KEY_A, LED_CAPS, Rig, key, led, run, until};
 
-fn rumble(id: i16, strong: u16) -> Effect {
+pub(crate) fn rumble(id: i16, strong: u16) -> Effect {
     Effect {
         id,
         direction: 0x4000,
@@ -22,7 +22,7 @@ fn rumble(id: i16, strong: u16) -> Effect {
     }
 }
 
-async fn answers(rig: &Rig, wanted: &[(u32, Result<(), Errno>)]) {
+pub(crate) async fn answers(rig: &Rig, wanted: &[(u32, Result<(), Errno>)]) {
     until(
         || rig.maker.answers() == wanted,
         || format!("{:?} instead of {wanted:?}", rig.maker.answers()),

@@ -13,7 +13,7 @@ use crate::hostile::Peer;
 use crate::rig::{BTN_TOUCH, KEY_A, LED_CAPS, Rig, abs, key, led, run};
 
 /// A key and two fingers are down.
-async fn press(rig: &Rig) {
+pub(crate) async fn press(rig: &Rig) {
     let packet = [
         key(KEY_A, 1),
         key(BTN_TOUCH, 1),
@@ -26,7 +26,7 @@ async fn press(rig: &Rig) {
     rig.seen(&packet).await;
 }
 
-fn released() -> Vec<Event> {
+pub(crate) fn released() -> Vec<Event> {
     vec![
         abs(ABS_MT_SLOT, 0),
         abs(ABS_MT_TRACKING_ID, -1),

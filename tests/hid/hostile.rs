@@ -1,15 +1,16 @@
 //! Peers that do not keep to the protocol.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use myclerk::bus::fake::{FakeSession, OPENING, pair};
 use myclerk::bus::hid::client::attach;
 use myclerk::bus::hid::fake::{FakeInput, FakeMaker};
 use myclerk::bus::hid::op::{Start, StartPar, Started, decode_events, encode_events};
 use myclerk::bus::hid::server;
-use myclerk::bus::{AttachError, BusStream, Ended, Grant, Inbound, Local, Opener, Refused};
+use myclerk::bus::{AttachError, BusStream, Ended, Grant, Inbound, Local, Opener, Refused, Wish};
 use myclerk::kernel::evdev::codes::{
-    ABS_MT_SLOT, EV_ABS, EV_FF, EV_KEY, EV_LED, EV_REL, EV_REP, EV_SND, EV_SW, EV_SYN,
+    ABS_MT_SLOT, EV_ABS, EV_FF, EV_KEY, EV_LED, EV_REL, EV_REP, EV_SND, EV_SW, EV_SYN, SYN_DROPPED,
 };
 use myclerk::kernel::evdev::{Axis, Description, Event};
 use myclerk::wire::error::ErrorMap;
@@ -18,7 +19,7 @@ use myclerk::wire::status::Status;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::back::outgoing;
-use crate::rig::{KEY_A, LED_CAPS, everything, key, led, looked, present, run, until, wish};
+use crate::rig::{KEY_A, LED_CAPS, everything, key, led, present, run, until, wish};
 
 /// A user's side by hand.
 pub(crate) struct Peer {
@@ -64,7 +65,9 @@ impl Peer {
         };
         let started = Started::decode(&peer.answer(OPENING).await.unwrap()).unwrap();
         assert_eq!(started.device, everything());
-        looked(&peer.input, 2).await;
+        let nothing_missed = [Event::new(EV_SYN, SYN_DROPPED, 0), Event::REPORT];
+        peer.hears(&nothing_missed).await;
+        peer.heard.clear();
         peer
     }
 
@@ -213,8 +216,22 @@ fn operations_of_other_streams_are_refused() {
 
 /// An owner that answers with this, and its end of the stream.
 async fn owner(answer: Vec<u8>) -> (Result<Local, AttachError>, FakeMaker, Option<BusStream>) {
+    let (local, maker, stream, _) = owner_for(Duration::ZERO, answer).await;
+    (local, maker, stream)
+}
+
+/// [`owner`], for whom the user waits so long, and the session.
+pub(crate) async fn owner_for(
+    grace: Duration,
+    answer: Vec<u8>,
+) -> (
+    Result<Local, AttachError>,
+    FakeMaker,
+    Option<BusStream>,
+    Rc<FakeSession>,
+) {
     let (given, mut taken) = tokio::sync::mpsc::unbounded_channel();
-    let session: Rc<dyn Opener> = FakeSession::new(
+    let session = FakeSession::new(
         move |opened| {
             let outlet = &opened.stream.outlet;
             outlet.respond(OPENING, Status::Ok, answer.clone());
@@ -223,11 +240,13 @@ async fn owner(answer: Vec<u8>) -> (Result<Local, AttachError>, FakeMaker, Optio
         |_, _| Err(Refused::unsupported("")),
     );
     let maker = FakeMaker::new();
-    let local = attach(&maker, session, wish(&[])).await;
-    (local, maker, taken.try_recv().ok())
+    let wish = Wish { grace, ..wish(&[]) };
+    let opener: Rc<dyn Opener> = session.clone();
+    let local = attach(&maker, opener, wish).await;
+    (local, maker, taken.try_recv().ok(), session)
 }
 
-fn started(device: Description) -> Vec<u8> {
+pub(crate) fn started(device: Description) -> Vec<u8> {
     let par = StartPar::default();
     Started { par, device }.encode().unwrap()
 }

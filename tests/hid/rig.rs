@@ -142,9 +142,23 @@ impl Rig {
     }
 
     pub(crate) async fn try_attach(&self, options: &[(&str, &str)]) -> Result<Local, AttachError> {
+        self.attach_as(wish(options)).await
+    }
+
+    /// With an owner that is waited for.
+    pub(crate) async fn attach_for(&self, grace: Duration, options: &[(&str, &str)]) -> Local {
+        let wish = Wish {
+            grace,
+            ..wish(options)
+        };
+        let attached = self.attach_as(wish).await;
+        attached.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    async fn attach_as(&self, wish: Wish) -> Result<Local, AttachError> {
         let opener: Rc<dyn Opener> = self.session.clone();
         let looks = self.input.looks();
-        let local = attach(&self.maker, opener, wish(options)).await?;
+        let local = attach(&self.maker, opener, wish).await?;
         looked(&self.input, looks + 2).await;
         Ok(local)
     }

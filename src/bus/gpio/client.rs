@@ -3,9 +3,10 @@
 //! [`sim`] has the kernel's chip and hears from the kernel what programs do with it. [`merge`] puts
 //! that in order, [`intake`] finds out what it means, and for each line a [`line`] worker does the
 //! same with the owner's line, on a stream of its own. Levels of the owner's inputs come back as
-//! pulls. [`board`] holds it together and ends it.
+//! pulls. [`board`] holds it together, waits for an owner that is lost, and ends it.
 
 mod board;
+mod desk;
 mod inbox;
 mod intake;
 mod line;
@@ -26,14 +27,16 @@ use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::{JoinSet, spawn_local};
 
 use self::board::Board;
+use self::desk::{ANSWER, Desk, Line, line_info};
 use self::intake::Intake;
-use self::line::{ANSWER, Desk, Line, line_info};
 use self::options::Options;
 use super::op::{ChipList, Direction, LineInfo};
 use crate::bus::{AskError, AttachError, Ended, Handle, Local, Opener, Presenter, Wish};
 use crate::kernel::gpio_sim::{self, MAX_LINES, MAX_NAME, Plan};
 use crate::kernel::tracefs;
+use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
+use crate::wire::status::{Status, sub};
 
 /// Lines of the owner that are asked about at a time.
 const ASKED_AT_ONCE: u32 = 32;
@@ -118,21 +121,25 @@ pub async fn attach_with(
         safe: options.safe.clone(),
         follow: options.followed(&free),
         open: Cell::new(0),
+        grace: wish.grace,
+        live: Cell::new(true),
+        session: Cell::new(0),
         ends: ends_in,
     });
     let stop = Rc::new(Notify::new());
     let board = Board {
-        desk,
+        desk: Rc::clone(&desk),
         lines: (0..count)
             .map(|line| (Line::new(line), Intake::default()))
             .collect(),
         changes,
         ends,
         stop: Rc::clone(&stop),
+        names: infos.into_iter().map(|info| info.name).collect(),
     };
     let board = spawn_local(board.run());
     Ok(Local {
-        handle: Rc::new(Attached { sim, stop }),
+        handle: Rc::new(Attached { sim, desk, stop }),
         ended: Box::pin(async move {
             board
                 .await
@@ -143,6 +150,7 @@ pub async fn attach_with(
 
 struct Attached {
     sim: Rc<dyn Sim>,
+    desk: Rc<Desk>,
     stop: Rc<Notify>,
 }
 
@@ -153,6 +161,10 @@ impl Handle for Attached {
 
     fn detach(&self) {
         self.stop.notify_one();
+    }
+
+    fn is_live(&self) -> bool {
+        self.desk.live.get()
     }
 }
 
@@ -167,13 +179,24 @@ async fn find(opener: &dyn Opener, device: &str) -> Result<(String, u32), Attach
         .chips
         .into_iter()
         .find(|chip| chip.dev == device)
-        .ok_or_else(|| nonsense(format!("its list of chips does not have {device}")))?;
+        .ok_or_else(|| AskError::Refused {
+            status: Status::NotFound,
+            error: ErrorMap::new(sub::DEVICE)
+                .with_msg(format!("the list of chips does not have {device}")),
+        })?;
     match chip.lines {
         1..=MAX_LINES => Ok((chip.label, chip.lines)),
         lines => Err(nonsense(format!(
             "a chip of {lines} lines, gpio-sim makes 1 to {MAX_LINES}"
         ))),
     }
+}
+
+/// What the owner calls the lines of a chip.
+async fn names(opener: Rc<dyn Opener>, device: String) -> Result<Vec<String>, AttachError> {
+    let (_, count) = find(&*opener, &device).await?;
+    let infos = all_infos(&opener, &device, count).await?;
+    Ok(infos.into_iter().map(|info| info.name).collect())
 }
 
 /// What the owner says of each line.

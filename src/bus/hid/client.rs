@@ -4,6 +4,7 @@ mod bridge;
 mod effects;
 mod filter;
 
+use std::cell::Cell;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -12,10 +13,13 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tokio::sync::{Notify, oneshot};
 
+use super::hardware::Maker;
 use super::hardware::real::{UINPUT, UinputMaker};
-use super::hardware::{Made, Maker};
 use super::op::{Start, StartPar, Started};
-use crate::bus::{AttachError, Attaching, Ended, Handle, Local, Opener, Presenter, Wish};
+use crate::bus::outage::{Returning, again};
+use crate::bus::{
+    AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, Presenter, Wish,
+};
 use crate::kernel::evdev::Description;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::Status;
@@ -68,30 +72,30 @@ pub async fn attach(
     opener: Rc<dyn Opener>,
     wish: Wish,
 ) -> Result<Local, AttachError> {
-    let par = options(&wish)?;
-    let start = Start {
-        dev: wish.device.clone(),
-        par,
-    };
-    let payload = start.encode().map_err(senseless)?;
-    let (answer, stream) = opener.open(Opcode::StreamStart, payload, OPENING).await?;
-    let made = make(maker, &answer, &wish).await;
-    let (made, device, back) = made.inspect_err(|_| {
+    let given = open(&*opener, &wish).await?;
+    let made = maker.make(given.device.clone(), phys(&wish)).await;
+    let made = made.map_err(cannot_make).inspect_err(|_| {
         // The owner gets its device back.
-        stream.outlet.reset(Status::Ok);
+        given.stream.outlet.reset(Status::Ok);
     })?;
     let node = made.node();
     let detach = Rc::new(Notify::new());
+    let live = Rc::new(Cell::new(true));
     let (tell, ended) = oneshot::channel();
-    let bridge = Bridge::new(made, device, back, stream.outlet);
+    let owner = Owner {
+        opener,
+        wish,
+        live: live.clone(),
+    };
+    let bridge = Bridge::new(made, given, owner);
     let asked = detach.clone();
     tokio::task::spawn_local(async move {
-        let why = bridge.run(stream.inbound, &asked).await;
+        let why = bridge.run(&asked).await;
         // Nobody may wait for it.
         let _ = tell.send(why);
     });
     Ok(Local {
-        handle: Rc::new(Steering { node, detach }),
+        handle: Rc::new(Steering { node, detach, live }),
         ended: Box::pin(async move {
             ended
                 .await
@@ -100,25 +104,70 @@ pub async fn attach(
     })
 }
 
-/// The device that the owner describes, what it is, and whether it takes something back.
-async fn make(
-    maker: &dyn Maker,
-    answer: &[u8],
-    wish: &Wish,
-) -> Result<(Box<dyn Made>, Description, bool), AttachError> {
+/// What the owner gives.
+struct Given {
+    /// As it is made here.
+    device: Description,
+    /// It takes something back.
+    back: bool,
+    stream: BusStream,
+}
+
+/// Asks the owner for the device.
+async fn open(opener: &dyn Opener, wish: &Wish) -> Result<Given, AttachError> {
+    let start = Start {
+        dev: wish.device.clone(),
+        par: options(wish)?,
+    };
+    let payload = start.encode().map_err(senseless)?;
+    let (answer, stream) = opener.open(Opcode::StreamStart, payload, OPENING).await?;
+    let (device, back) = described(&answer, wish).inspect_err(|_| {
+        stream.outlet.reset(Status::Ok);
+    })?;
+    Ok(Given {
+        device,
+        back,
+        stream,
+    })
+}
+
+/// The device that the owner describes, and whether it takes something back.
+fn described(answer: &[u8], wish: &Wish) -> Result<(Description, bool), AttachError> {
     let started = Started::decode(answer).map_err(senseless)?;
     let back = started.par.back;
     let mut device = filter::presentable(started.device, back).map_err(senseless)?;
     if let Some(name) = wish.name.as_deref().filter(|name| !name.is_empty()) {
         name.clone_into(&mut device.name);
     }
-    let made = maker.make(device.clone(), phys(wish));
-    Ok((made.await.map_err(cannot_make)?, device, back))
+    Ok((device, back))
+}
+
+/// Where the device comes from, and how it is asked for again.
+struct Owner {
+    opener: Rc<dyn Opener>,
+    wish: Wish,
+    /// There is a session.
+    live: Rc<Cell<bool>>,
+}
+
+impl Owner {
+    fn grace(&self) -> Duration {
+        self.wish.grace
+    }
+
+    fn again(&self) -> Returning<Given> {
+        let wish = Rc::new(self.wish.clone());
+        again(self.opener.clone(), self.grace(), move |opener| {
+            let wish = wish.clone();
+            async move { open(&*opener, &wish).await }
+        })
+    }
 }
 
 struct Steering {
     node: String,
     detach: Rc<Notify>,
+    live: Rc<Cell<bool>>,
 }
 
 impl Handle for Steering {
@@ -128,6 +177,10 @@ impl Handle for Steering {
 
     fn detach(&self) {
         self.detach.notify_one();
+    }
+
+    fn is_live(&self) -> bool {
+        self.live.get()
     }
 }
 

@@ -94,6 +94,11 @@ impl FakeInput {
         input.wake();
     }
 
+    /// Another device is plugged in instead.
+    pub fn replace(&self, description: Description) {
+        self.lock().description = description;
+    }
+
     /// It is unplugged.
     pub fn unplug(&self) {
         let mut input = self.lock();
@@ -188,19 +193,29 @@ impl InputHost for FakeInput {
             // Who opens a device is not told what it did before.
             input.queue.clear();
             drop(input);
-            let device: Box<dyn InputDevice> = Box::new(self.clone());
+            let device: Box<dyn InputDevice> = Box::new(Open(self.clone()));
             Ok(device)
         })
     }
 }
 
-impl InputDevice for FakeInput {
+/// An open device.
+struct Open(FakeInput);
+
+impl Drop for Open {
+    /// The kernel takes back the effects of who closes it.
+    fn drop(&mut self) {
+        self.0.lock().effects.clear();
+    }
+}
+
+impl InputDevice for Open {
     fn poll_events(
         &self,
         context: &mut Context<'_>,
         events: &mut Vec<Event>,
     ) -> Poll<Result<(), Errno>> {
-        let mut input = self.lock();
+        let mut input = self.0.lock();
         if let Err(errno) = input.there() {
             return Poll::Ready(Err(errno));
         }
@@ -213,7 +228,7 @@ impl InputDevice for FakeInput {
     }
 
     fn port(&self) -> Arc<dyn InputPort> {
-        Arc::new(self.clone())
+        Arc::new(self.0.clone())
     }
 }
 

@@ -155,11 +155,12 @@ impl State {
         events
     }
 
-    /// The packet after which no key and no button is down and nobody touches the device; empty
-    /// when that is so already.
+    /// The packet after which no key and no button is down, nobody touches the device and nothing
+    /// sounds; empty when that is so already.
     pub fn release(&self) -> Vec<Event> {
         let mut released = self.clone();
         released.keys = Codes::new();
+        released.sounds = Codes::new();
         for contact in &mut released.contacts {
             if let Some(tracking) = contact.get_mut(&ABS_MT_TRACKING_ID) {
                 *tracking = -1;
@@ -300,9 +301,11 @@ mod tests {
     }
 
     #[test]
-    fn a_release_lifts_every_key_and_finger_and_leaves_the_rest() {
+    fn a_release_lifts_every_key_and_finger_silences_and_leaves_the_rest() {
+        let mut busy = two_fingers_and_a_key();
+        busy.apply(&Event::new(EV_SND, 2, 440));
         assert_eq!(
-            two_fingers_and_a_key().release(),
+            busy.release(),
             [
                 abs(ABS_MT_SLOT, 0),
                 abs(ABS_MT_TRACKING_ID, -1),
@@ -310,6 +313,7 @@ mod tests {
                 abs(ABS_MT_TRACKING_ID, -1),
                 Event::new(EV_KEY, 30, 0),
                 Event::new(EV_KEY, 0x14A, 0),
+                Event::new(EV_SND, 2, 0),
                 Event::REPORT
             ]
         );

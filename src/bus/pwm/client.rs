@@ -8,13 +8,15 @@ mod settings;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::task::spawn_local;
 
 use super::op::Set;
+use crate::bus::outage::{Returning, again, returned};
 use crate::bus::{
     AskError, AttachError, Ended, Handle, Local, Opener, OperateError, Operating, Parameters,
     Presenter, Wish,
@@ -71,6 +73,8 @@ async fn attach(opener: Rc<dyn Opener>, wish: Wish) -> Result<Local, AttachError
     let control = Rc::new(Control {
         opener,
         device: wish.device,
+        grace: wish.grace,
+        live: Cell::new(true),
         channels: RefCell::default(),
         next: Cell::new(0),
         turn: Mutex::new(()),
@@ -78,15 +82,12 @@ async fn attach(opener: Rc<dyn Opener>, wish: Wish) -> Result<Local, AttachError
         fates,
         stop: Notify::new(),
     });
-    control.set(settings).await.map_err(|error| match error {
-        OperateError::Usage(why) => AttachError::Wish(why),
-        OperateError::Ask(error) => AttachError::Ask(error),
-        OperateError::Failed(why) => AttachError::Answer(why),
-    })?;
+    control.set(settings).await.map_err(not_attached)?;
     let watched = Rc::clone(&control);
     let ended = spawn_local(async move {
         let end = watched.watch(ended).await;
         watched.over.set(true);
+        watched.channels.take();
         end
     });
     Ok(Local {
@@ -99,12 +100,24 @@ async fn attach(opener: Rc<dyn Opener>, wish: Wish) -> Result<Local, AttachError
     })
 }
 
+fn not_attached(error: OperateError) -> AttachError {
+    match error {
+        OperateError::Usage(why) => AttachError::Wish(why),
+        OperateError::Ask(error) => AttachError::Ask(error),
+        OperateError::Failed(why) => AttachError::Answer(why),
+    }
+}
+
 struct Attached(Rc<Control>);
 
 /// The channels of one chip that run by our doing.
 struct Control {
     opener: Rc<dyn Opener>,
     device: String,
+    /// How long a lost owner is waited for.
+    grace: Duration,
+    /// There is a session.
+    live: Cell<bool>,
     channels: RefCell<BTreeMap<u32, Channel>>,
     /// Tells one use of a channel from the next.
     next: Cell<u64>,
@@ -129,6 +142,10 @@ impl Handle for Attached {
         self.0.stop.notify_one();
     }
 
+    fn is_live(&self) -> bool {
+        self.0.live.get()
+    }
+
     fn operate(&self, operation: String, parameters: Parameters) -> Operating<'_> {
         Box::pin(async move {
             match &*operation {
@@ -147,22 +164,46 @@ impl Handle for Attached {
 }
 
 impl Control {
-    /// Lets a channel run so. One that already runs with the same period is not interrupted.
-    async fn set(&self, settings: Settings) -> Result<Value, OperateError> {
-        let _turn = self.turn.lock().await;
+    /// Waits for the operations before, while there is an owner to be asked.
+    async fn turn(&self) -> Result<MutexGuard<'_, ()>, OperateError> {
+        self.reachable()?;
+        let turn = self.turn.lock().await;
+        self.reachable()?;
+        Ok(turn)
+    }
+
+    fn reachable(&self) -> Result<(), OperateError> {
         if self.over.get() {
             return Err(ended());
         }
+        if !self.live.get() {
+            let text = "the owner cannot be reached; when it can, what ran from here is set again";
+            return Err(OperateError::Failed(text.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Lets a channel run so. One that already runs with the same period is not interrupted.
+    async fn set(&self, settings: Settings) -> Result<Value, OperateError> {
+        let _turn = self.turn().await?;
+        let done = self.run(&settings).await;
+        if done.is_err() && self.channels.borrow().is_empty() {
+            self.stop.notify_one();
+        }
+        done
+    }
+
+    async fn run(&self, settings: &Settings) -> Result<Value, OperateError> {
         let number = settings.configure.ch;
         let running = self.channels.borrow().get(&number).cloned();
         let channel = match running {
-            Some(channel) if channel.serves(&settings) => channel,
+            Some(channel) if channel.serves(settings) => channel,
             running => {
                 if let Some(channel) = running {
-                    self.forget(number, channel.id);
                     channel.switch_off().await?;
+                    self.forget(number, channel.id);
                 }
-                self.open(&settings).await?
+                self.open(settings).await?
             }
         };
         let set = Set {
@@ -192,7 +233,7 @@ impl Control {
 
     /// Switches a channel off, whether or not it was to go on.
     async fn off(&self, number: u32) -> Result<Value, OperateError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.turn().await?;
         let running = self.channels.borrow().get(&number).cloned();
         let Some(channel) = running else {
             let text = format!("channel {number} does not run from here");
@@ -217,33 +258,74 @@ impl Control {
         }
     }
 
-    /// Waits until no channel runs any more, or nobody wants one to.
-    async fn watch(&self, mut fates: UnboundedReceiver<(u32, u64, Fate)>) -> Ended {
-        loop {
-            let (number, id, fate) = tokio::select! {
-                () = self.stop.notified() => break,
-                fate = fates.recv() => match fate {
-                    Some(fate) => fate,
-                    None => break,
-                },
+    /// Whether the owner has all channels that run by our doing.
+    fn is_whole(&self) -> bool {
+        !self.channels.borrow().values().any(Channel::is_lost)
+    }
+
+    /// Takes the channels again that were lost with the session, and lets them run as they did.
+    async fn resume(&self) -> Result<(), AttachError> {
+        let _turn = self.turn.lock().await;
+        let channels = self.channels.borrow().clone();
+        for channel in channels.into_values().filter(Channel::is_lost) {
+            let settings = channel.settings();
+            let channel = self.open(&settings).await.map_err(not_attached)?;
+            let set = Set {
+                duty_ns: settings.duty_ns,
+                on: true,
             };
-            let ours = self
+            if let Err(error) = channel.set(set).await {
+                channel.abandon();
+                return Err(not_attached(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until no channel runs any more, or nobody wants one to.
+    async fn watch(self: &Rc<Self>, mut fates: UnboundedReceiver<(u32, u64, Fate)>) -> Ended {
+        let mut returning = None;
+        loop {
+            let fate = tokio::select! {
+                () = self.stop.notified() => break,
+                back = returned(&mut returning) => {
+                    returning = None;
+                    match back {
+                        Ok(()) if self.is_whole() => self.live.set(true),
+                        Ok(()) => returning = Some(self.again()),
+                        Err(ended) => return ended,
+                    }
+                    continue;
+                }
+                fate = fates.recv() => fate,
+            };
+            let Some((number, id, fate)) = fate else {
+                break;
+            };
+            let known = self
                 .channels
                 .borrow()
                 .get(&number)
-                .is_some_and(|channel| channel.id == id);
-            if !ours {
+                .map(|channel| channel.id);
+            if known != Some(id) {
                 continue;
             }
-            self.forget(number, id);
             match fate {
-                Fate::Session => return Ended::Session,
-                Fate::Owner(status) if self.channels.borrow().is_empty() => {
-                    return Ended::Owner(status);
+                Fate::Session if self.grace.is_zero() => return Ended::Session,
+                Fate::Session => {
+                    self.live.set(false);
+                    returning.get_or_insert_with(|| self.again());
                 }
-                Fate::Owner(_) => {}
+                Fate::Owner(status) => {
+                    self.forget(number, id);
+                    if self.channels.borrow().is_empty() {
+                        return Ended::Owner(status);
+                    }
+                }
             }
         }
+        // It may have its turn just now.
+        drop(returning);
         let _turn = self.turn.lock().await;
         self.over.set(true);
         for channel in self.channels.take().into_values() {
@@ -251,6 +333,14 @@ impl Control {
             let _ = channel.release().await;
         }
         Ended::Detached
+    }
+
+    fn again(self: &Rc<Self>) -> Returning<()> {
+        let control = Rc::clone(self);
+        again(Rc::clone(&self.opener), self.grace, move |_| {
+            let control = Rc::clone(&control);
+            async move { control.resume().await }
+        })
     }
 }
 

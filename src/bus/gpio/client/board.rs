@@ -8,10 +8,13 @@ use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::desk::{Desk, Line};
 use super::inbox::Order;
 use super::intake::Intake;
-use super::line::{Desk, Line, Worker};
+use super::line::Worker;
 use super::local::{Change, LineChange};
+use super::names;
+use crate::bus::outage::{Returning, again, returned};
 use crate::bus::{AskError, Ended};
 
 /// How often the owner is asked whether it is still there, while no stream would tell.
@@ -27,6 +30,8 @@ pub(super) struct Board {
     pub(super) changes: Receiver<Vec<LineChange>>,
     pub(super) ends: UnboundedReceiver<Ended>,
     pub(super) stop: Rc<Notify>,
+    /// What the owner calls the lines, by which it is seen whether a chip is this one.
+    pub(super) names: Vec<String>,
 }
 
 impl Board {
@@ -54,16 +59,29 @@ impl Board {
 
     async fn serve(&mut self) -> Ended {
         let mut check = Instant::now() + PRESENCE;
+        let mut returning = None;
         loop {
             tokio::select! {
                 () = self.stop.notified() => return Ended::Detached,
-                ended = self.ends.recv() => return ended.unwrap_or(Ended::Session),
+                ended = self.ends.recv() => match ended {
+                    Some(Ended::Session) if !self.desk.grace.is_zero() => {
+                        returning = Some(self.again());
+                    }
+                    ended => return ended.unwrap_or(Ended::Session),
+                },
+                names = returned(&mut returning) => {
+                    returning = None;
+                    if let Some(ended) = self.found(names) {
+                        return ended;
+                    }
+                }
                 changes = self.changes.recv() => match changes {
                     Some(changes) => self.pass_on(&changes),
                     None => return Ended::Failed("the simulated chip is gone".to_owned()),
                 },
                 () = sleep_until(check) => {
-                    if self.desk.open.get() == 0
+                    if self.desk.live.get()
+                        && self.desk.open.get() == 0
                         && let Some(ended) = self.absent().await
                     {
                         return ended;
@@ -71,6 +89,33 @@ impl Board {
                     check = Instant::now() + PRESENCE;
                 }
             }
+        }
+    }
+
+    /// Waits for another session and asks what chip is there. Meanwhile the workers only remember
+    /// what becomes of their lines.
+    fn again(&self) -> Returning<Vec<String>> {
+        let (opener, device) = (Rc::clone(&self.desk.opener), self.desk.device.clone());
+        again(opener, self.desk.grace, move |opener| {
+            names(opener, device.clone())
+        })
+    }
+
+    /// Lets every line be requested again, if this is the same chip.
+    fn found(&self, names: Result<Vec<String>, Ended>) -> Option<Ended> {
+        match names {
+            Ok(names) if names == self.names => {
+                self.desk.found();
+                for (line, _) in &self.lines {
+                    line.order(|inbox| inbox.push(Order::Resume));
+                }
+                None
+            }
+            Ok(_) => {
+                let text = "the owner has another chip by that name now";
+                Some(Ended::Failed(text.to_owned()))
+            }
+            Err(ended) => Some(ended),
         }
     }
 
@@ -96,7 +141,10 @@ impl Board {
     async fn absent(&self) -> Option<Ended> {
         match self.desk.info(0).await {
             Ok(_) | Err(AskError::NotSent(_)) => None,
-            Err(AskError::Ended(_)) => Some(Ended::Session),
+            Err(AskError::Ended(_)) => {
+                self.desk.lost(self.desk.session.get());
+                None
+            }
             Err(AskError::Refused { status, .. }) => Some(Ended::Owner(status)),
         }
     }

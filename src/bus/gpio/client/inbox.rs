@@ -21,6 +21,8 @@ pub(super) enum Order {
     Level(bool),
     /// Nobody uses it.
     Idle,
+    /// There is another session with the owner, which has given the line to nobody yet.
+    Resume,
     /// The chip goes away.
     Finish,
 }

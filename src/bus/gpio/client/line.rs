@@ -1,30 +1,23 @@
 //! One line of the owner: requested there while it is used here, on a stream of its own.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{sleep, timeout};
 
-use super::inbox::{Inbox, Order};
-use super::local::{LineUse, Sim};
+use super::desk::{ANSWER, Desk, Line, Wanted};
+use super::inbox::Order;
+use super::local::LineUse;
 use crate::bus::gpio::op::{
-    Direction, Drive, Edge, EdgeEvent, LineInfo, LineInfoRequest, LineRequest, LineRequested,
-    SetLines, encode_empty,
+    Direction, Drive, Edge, EdgeEvent, LineRequest, LineRequested, SetLines, encode_empty,
 };
-use crate::bus::{
-    AskError, BusStream, Ended, Inbound, MAX_AGE_SECS, Opener, Outgoing, OutletError,
-};
+use crate::bus::outage::{Returning, again, returned};
+use crate::bus::{AskError, BusStream, Ended, Inbound, MAX_AGE_SECS, Outgoing, OutletError};
 use crate::wire::class::Class;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
 
-/// How long the owner may take to give a line or to tell of one.
-pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// How long it may take to let go of one.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Levels under way to the owner.
@@ -39,114 +32,19 @@ const PATIENCE: u32 = 4;
 /// When a request that did not fit is tried again.
 const RETRY: Duration = Duration::from_millis(2);
 
-/// What all lines of a chip share.
-pub(super) struct Desk {
-    pub(super) opener: Rc<dyn Opener>,
-    pub(super) sim: Rc<dyn Sim>,
-    /// The chip's id at the owner.
-    pub(super) device: String,
-    /// The levels that outputs get when the session ends.
-    pub(super) safe: BTreeMap<u32, bool>,
-    /// The lines that are watched at the owner while nobody here uses them.
-    pub(super) follow: BTreeSet<u32>,
-    /// How many lines are requested at the owner.
-    pub(super) open: Cell<usize>,
-    pub(super) ends: UnboundedSender<Ended>,
-}
-
-impl Desk {
-    fn end(&self, ended: Ended) {
-        // The board is ending already.
-        let _ = self.ends.send(ended);
-    }
-
-    /// Asks the owner about a line.
-    pub(super) async fn info(&self, line: u32) -> Result<LineInfo, AskError> {
-        line_info(&*self.opener, &self.device, line).await
-    }
-}
-
-/// `GPIO_LINE_INFO`.
-pub(super) async fn line_info(
-    opener: &dyn Opener,
-    device: &str,
-    line: u32,
-) -> Result<LineInfo, AskError> {
-    let request = LineInfoRequest {
-        dev: device.to_owned(),
-        line,
-    };
-    let payload = request
-        .encode()
-        .map_err(|error| AskError::NotSent(error.to_string()))?;
-    let answer = opener.call(Opcode::GpioLineInfo, payload, ANSWER).await?;
-    LineInfo::decode(&answer).map_err(|error| AskError::Refused {
-        status: Status::InternalError,
-        error: crate::wire::error::ErrorMap::new(sub::BAD_PAYLOAD).with_msg(error.to_string()),
-    })
-}
-
-/// What a line is told by the board.
-#[derive(Default)]
-pub(super) struct Line {
-    pub(super) number: u32,
-    inbox: RefCell<Inbox>,
-    wake: Notify,
-    reads: Cell<u64>,
-    read: Notify,
-}
-
-impl Line {
-    pub(super) fn new(number: u32) -> Rc<Self> {
-        Rc::new(Self {
-            number,
-            ..Self::default()
-        })
-    }
-
-    /// Gives orders.
-    pub(super) fn order(&self, give: impl FnOnce(&mut Inbox)) {
-        let dropped = {
-            let mut inbox = self.inbox.borrow_mut();
-            give(&mut inbox);
-            inbox.take_dropped()
-        };
-        if dropped > 0 {
-            tracing::warn!(
-                line = self.number,
-                dropped,
-                "a line changes faster than its owner is told"
-            );
-        }
-        self.wake.notify_one();
-    }
-
-    /// Edge detection has looked at the line.
-    pub(super) fn was_read(&self) {
-        self.reads.set(self.reads.get().wrapping_add(1));
-        self.read.notify_one();
-    }
-
-    async fn next(&self) -> Order {
-        loop {
-            let order = self.inbox.borrow_mut().pop();
-            match order {
-                Some(order) => return order,
-                None => self.wake.notified().await,
-            }
-        }
-    }
-
-    async fn read_since(&self, reads: u64) {
-        while self.reads.get() == reads {
-            self.read.notified().await;
-        }
-    }
+/// What the owner gives when it is asked for a line.
+struct Given {
+    /// For what; `None` to follow it.
+    wanted: Option<Wanted>,
+    session: u64,
+    requested: LineRequested,
+    stream: BusStream,
 }
 
 /// A line that the owner has given to us.
 struct Held {
     used: LineUse,
+    session: u64,
     stream: BusStream,
     unanswered: usize,
     /// The level of an input.
@@ -162,6 +60,10 @@ pub(super) struct Worker {
     line: Rc<Line>,
     desk: Rc<Desk>,
     held: Option<Held>,
+    /// The owner's last level of an input.
+    seen: Option<bool>,
+    /// The line is being requested again, in another session.
+    returning: Option<Returning<Given>>,
 }
 
 impl Worker {
@@ -170,6 +72,8 @@ impl Worker {
             line,
             desk,
             held: None,
+            seen: None,
+            returning: None,
         }
     }
 
@@ -186,13 +90,86 @@ impl Worker {
             tokio::select! {
                 biased;
                 order = self.line.next(), if room => match order {
-                    Order::Use { used, level } => self.use_as(used, level).await,
-                    Order::Level(level) => self.set(level).await,
-                    Order::Idle => self.idle().await,
                     Order::Finish => return self.close().await,
+                    order if self.note(order) => self.carry_out(order).await,
+                    order => self.put_off(order),
                 },
+                given = returned(&mut self.returning) => self.found(given).await,
                 inbound = receive(&mut self.held) => self.take(inbound).await,
             }
+        }
+    }
+
+    /// Remembers what is wanted; whether the owner can be told.
+    fn note(&self, order: Order) -> bool {
+        let wanted = &self.line.wanted;
+        match order {
+            Order::Use { used, level } => wanted.set(Some((used, level))),
+            Order::Level(level) => wanted.set(wanted.get().map(|(used, _)| (used, level))),
+            Order::Idle => wanted.set(None),
+            Order::Resume | Order::Finish => {}
+        }
+        self.desk.live.get() && self.returning.is_none()
+    }
+
+    async fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Use { used, level } => self.use_as(used, level).await,
+            Order::Level(level) => self.set(level).await,
+            Order::Idle => self.idle().await,
+            Order::Resume => self.resume().await,
+            Order::Finish => {}
+        }
+    }
+
+    /// The owner will hear of it. Until then an input keeps its level, whatever its local bias is.
+    fn put_off(&self, order: Order) {
+        if let Order::Use { used, .. } = order
+            && used.dir == Direction::Input
+            && let Some(level) = self.seen
+        {
+            // A chip that is gone is noticed elsewhere.
+            let _ = self.desk.sim.set_pull(self.line.number, level);
+        }
+    }
+
+    /// Requests the line in another session, as it is used here by now. The owner may not have noticed
+    /// yet that it has lost the session before.
+    async fn resume(&mut self) {
+        self.close().await;
+        if !self.follows() && self.line.wanted.get().is_none() {
+            return;
+        }
+        let (line, desk) = (Rc::clone(&self.line), Rc::clone(&self.desk));
+        let opener = Rc::clone(&desk.opener);
+        let given = again(opener, desk.grace, move |_| {
+            let (line, desk) = (Rc::clone(&line), Rc::clone(&desk));
+            async move { Ok(ask_for(&desk, line.number, line.wanted.get()).await?) }
+        });
+        self.returning = Some(given);
+    }
+
+    async fn found(&mut self, given: Result<Given, Ended>) {
+        self.returning = None;
+        let given = match given {
+            Ok(given) => given,
+            Err(ended) => {
+                let line = self.line.number;
+                tracing::warn!(line, %ended, "the owner does not give this line again");
+                return;
+            }
+        };
+        let before = given.wanted;
+        self.hold(given, self.seen).await;
+        match (before, self.line.wanted.get()) {
+            (before, now) if before == now => {}
+            (Some((before, _)), Some((now, level)))
+                if now.dir == Direction::Output && now.is_like(&before) =>
+            {
+                self.set(level).await;
+            }
+            (_, Some((now, level))) => self.use_as(now, level).await,
+            (_, None) => self.idle().await,
         }
     }
 
@@ -238,81 +215,37 @@ impl Worker {
 
     /// Requests the line at its owner, as a program uses it, or else to follow it. This machine's
     /// program has its line already: all that can be done with a refusal is to tell of it.
-    async fn open(&mut self, wanted: Option<(LineUse, bool)>) {
-        let (used, level) = wanted.unwrap_or_default();
-        let mut asked = self.request(used, level, Edge::Both).await;
-        if used.dir == Direction::Input && asked.as_ref().is_err_and(may_lack_interrupts) {
-            asked = self.request(used, level, Edge::None).await;
-            if asked.is_ok() {
-                let line = self.line.number;
-                tracing::warn!(
-                    line,
-                    "the owner cannot watch this line: its changes do not arrive"
-                );
-            }
-        }
-        match asked {
-            Ok((requested, stream)) => {
-                let level = (requested.val & 1 != 0) != used.low;
-                self.desk.open.set(self.desk.open.get() + 1);
-                self.held = Some(Held {
-                    used,
-                    stream,
-                    unanswered: 0,
-                    level,
-                    user: wanted.is_some(),
-                    unseen: 0,
-                });
-                if used.dir == Direction::Input {
-                    self.pull(level).await;
-                }
-            }
-            Err(error) => self.refused(&error),
+    async fn open(&mut self, wanted: Option<Wanted>) {
+        let session = self.desk.session.get();
+        match ask_for(&self.desk, self.line.number, wanted).await {
+            Ok(given) => self.hold(given, None).await,
+            Err(error) => self.refused(session, &error),
         }
     }
 
-    async fn request(
-        &self,
-        used: LineUse,
-        level: bool,
-        edge: Edge,
-    ) -> Result<(LineRequested, BusStream), AskError> {
-        let output = used.dir == Direction::Output;
-        let number = self.line.number;
-        let safe = self.desk.safe.get(&number).map(|high| *high != used.low);
-        let request = LineRequest {
-            dev: self.desk.device.clone(),
-            lines: vec![number],
-            dir: used.dir,
-            val: u64::from(output && level != used.low),
-            bias: used.bias,
-            drive: if output { used.drive } else { Drive::default() },
-            low: used.low,
-            edge: if output { Edge::None } else { edge },
-            debounce_us: if output { 0 } else { used.debounce_us },
-            safe: if output { vec![safe] } else { Vec::new() },
-        };
-        let payload = request
-            .encode()
-            .map_err(|error| AskError::NotSent(error.to_string()))?;
-        let (answer, stream) = self
-            .desk
-            .opener
-            .open(Opcode::GpioLineRequest, payload, ANSWER)
-            .await?;
-        match LineRequested::decode(&answer, 1) {
-            Ok(requested) => Ok((requested, stream)),
-            Err(error) => {
-                stream.outlet.reset(Status::BadRequest);
-                Err(AskError::NotSent(error.to_string()))
-            }
+    /// Uses a line from now on whose level was that so far.
+    async fn hold(&mut self, given: Given, seen: Option<bool>) {
+        let (used, _) = given.wanted.unwrap_or_default();
+        let level = (given.requested.val & 1 != 0) != used.low;
+        self.desk.open.set(self.desk.open.get() + 1);
+        self.held = Some(Held {
+            used,
+            session: given.session,
+            stream: given.stream,
+            unanswered: 0,
+            level: seen.unwrap_or(level),
+            user: given.wanted.is_some(),
+            unseen: 0,
+        });
+        if used.dir == Direction::Input {
+            self.pull(level).await;
         }
     }
 
-    fn refused(&self, error: &AskError) {
+    fn refused(&self, session: u64, error: &AskError) {
         let line = self.line.number;
         match error {
-            AskError::Ended(_) => self.desk.end(Ended::Session),
+            AskError::Ended(_) => self.desk.lost(session),
             AskError::Refused { status, error: map } if map.sub == sub::DEVICE_GONE => {
                 self.desk.end(Ended::Owner(*status));
             }
@@ -343,7 +276,7 @@ impl Worker {
         {
             Ok(_) => held.unanswered += 1,
             Err(OutletError::WouldBlock(_)) => {
-                self.line.inbox.borrow_mut().unpop(Order::Level(level));
+                self.line.take_back(Order::Level(level));
                 sleep(RETRY).await;
             }
             // What arrives says why.
@@ -393,26 +326,33 @@ impl Worker {
                     .respond(corr, Status::BadRequest, Vec::new());
             }
             Some(Inbound::Cancel { .. } | Inbound::Writable | Inbound::Dropped { .. }) => {}
-            Some(Inbound::Reset { status }) => self.lost(Ended::Owner(status)),
-            Some(Inbound::Closed) | None => self.lost(Ended::Session),
+            Some(Inbound::Reset { status }) => {
+                self.let_go();
+                self.desk.end(Ended::Owner(status));
+            }
+            Some(Inbound::Closed) | None => {
+                if let Some(held) = self.let_go() {
+                    self.desk.lost(held.session);
+                }
+            }
         }
     }
 
-    fn lost(&mut self, ended: Ended) {
-        if self.held.take().is_some() {
-            self.desk.open.set(self.desk.open.get() - 1);
-        }
-        self.desk.end(ended);
+    fn let_go(&mut self) -> Option<Held> {
+        let held = self.held.take()?;
+        self.desk.open.set(self.desk.open.get() - 1);
+        Some(held)
     }
 
     /// Gives the local line the level of the owner's, and edge detection the time to see it.
     async fn pull(&mut self, level: bool) {
+        self.seen = Some(level);
         let Some(held) = self.held.as_mut() else {
             return;
         };
         let changed = core::mem::replace(&mut held.level, level) != level;
         let (edge, user) = (held.used.edge, held.user);
-        let reads = self.line.reads.get();
+        let reads = self.line.reads();
         if let Err(error) = self.desk.sim.set_pull(self.line.number, level) {
             return self.desk.end(Ended::Failed(format!(
                 "the simulated chip is gone: {error}"
@@ -436,7 +376,7 @@ impl Worker {
             held.unseen = if seen { 0 } else { held.unseen + 1 };
         } else {
             sleep(GLANCE).await;
-            if self.line.reads.get() != reads {
+            if self.line.reads() != reads {
                 held.unseen = 0;
             }
         }
@@ -444,10 +384,9 @@ impl Worker {
 
     /// Gives the line back; done when the owner has it.
     async fn close(&mut self) {
-        let Some(mut held) = self.held.take() else {
+        let Some(mut held) = self.let_go() else {
             return;
         };
-        self.desk.open.set(self.desk.open.get() - 1);
         let outlet = &held.stream.outlet;
         match outlet.request(outgoing(Opcode::GpioLineRelease, encode_empty())) {
             Ok(corr) => {
@@ -460,6 +399,64 @@ impl Worker {
             }
             Err(OutletError::Closed) => {}
             Err(OutletError::WouldBlock(_) | OutletError::TooLarge) => outlet.reset(Status::Ok),
+        }
+    }
+}
+
+/// Requests a line at its owner; without its changes where those cannot be had.
+async fn ask_for(desk: &Desk, line: u32, wanted: Option<Wanted>) -> Result<Given, AskError> {
+    let session = desk.session.get();
+    let (used, level) = wanted.unwrap_or_default();
+    let mut asked = request(desk, line, used, level, Edge::Both).await;
+    if used.dir == Direction::Input && asked.as_ref().is_err_and(may_lack_interrupts) {
+        asked = request(desk, line, used, level, Edge::None).await;
+        if asked.is_ok() {
+            tracing::warn!(
+                line,
+                "the owner cannot watch this line: its changes do not arrive"
+            );
+        }
+    }
+    let (requested, stream) = asked?;
+    Ok(Given {
+        wanted,
+        session,
+        requested,
+        stream,
+    })
+}
+
+async fn request(
+    desk: &Desk,
+    line: u32,
+    used: LineUse,
+    level: bool,
+    edge: Edge,
+) -> Result<(LineRequested, BusStream), AskError> {
+    let output = used.dir == Direction::Output;
+    let safe = desk.safe.get(&line).map(|high| *high != used.low);
+    let request = LineRequest {
+        dev: desk.device.clone(),
+        lines: vec![line],
+        dir: used.dir,
+        val: u64::from(output && level != used.low),
+        bias: used.bias,
+        drive: if output { used.drive } else { Drive::default() },
+        low: used.low,
+        edge: if output { Edge::None } else { edge },
+        debounce_us: if output { 0 } else { used.debounce_us },
+        safe: if output { vec![safe] } else { Vec::new() },
+    };
+    let payload = request
+        .encode()
+        .map_err(|error| AskError::NotSent(error.to_string()))?;
+    let opening = desk.opener.open(Opcode::GpioLineRequest, payload, ANSWER);
+    let (answer, stream) = opening.await?;
+    match LineRequested::decode(&answer, 1) {
+        Ok(requested) => Ok((requested, stream)),
+        Err(error) => {
+            stream.outlet.reset(Status::BadRequest);
+            Err(AskError::NotSent(error.to_string()))
         }
     }
 }

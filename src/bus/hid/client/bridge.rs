@@ -1,7 +1,7 @@
 //! One device between its owner and this machine's kernel.
 
 use core::future::poll_fn;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,14 +11,18 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::debug;
 
 use super::effects::{Answer, Effects};
-use super::filter::possible;
+use super::filter::{possible, same};
+use super::{Given, Owner};
 use crate::bus::hid::hardware::Made;
 use crate::bus::hid::op::{Configure, EVENT, decode_events, encode_events};
 use crate::bus::hid::state::State;
 use crate::bus::hid::timebase::Timebase;
+use crate::bus::outage::{Returning, returned};
 use crate::bus::{Ended, Inbound, Outgoing, Outlet};
 use crate::kernel::clock::mono;
-use crate::kernel::evdev::codes::{EV_FF, EV_LED, EV_REP, EV_SND, EV_SYN, SYN_DROPPED};
+use crate::kernel::evdev::codes::{
+    EV_FF, EV_LED, EV_REP, EV_SND, EV_SYN, FF_AUTOCENTER, FF_GAIN, SYN_DROPPED,
+};
 use crate::kernel::evdev::{Description, Effect, Event, monotonic};
 use crate::kernel::uinput::Wish;
 use crate::wire::class::Class;
@@ -38,12 +42,22 @@ const MAX_ECHOES: usize = 64;
 
 pub(super) struct Bridge {
     made: Box<dyn Made>,
+    owner: Owner,
     device: Description,
     /// The owner takes LEDs, sounds and effects.
     back: bool,
     outlet: Rc<dyn Outlet>,
+    inbound: UnboundedReceiver<Inbound>,
+    /// The session is lost, and this waits for another one.
+    returning: Option<Returning<Given>>,
     /// What this machine's kernel knows.
     state: State,
+    /// What the owner takes for that, after another session began and until it has told how its
+    /// device is.
+    taken_for: Option<State>,
+    /// By kind and code what this machine's programs have set last and what stays so: LEDs,
+    /// repetition, gain, autocentring.
+    lasting: BTreeMap<(u16, u16), i32>,
     time: Timebase,
     effects: Effects,
     /// Events for the owner.
@@ -55,18 +69,18 @@ pub(super) struct Bridge {
 }
 
 impl Bridge {
-    pub(super) fn new(
-        made: Box<dyn Made>,
-        device: Description,
-        back: bool,
-        outlet: Rc<dyn Outlet>,
-    ) -> Self {
+    pub(super) fn new(made: Box<dyn Made>, given: Given, owner: Owner) -> Self {
         Self {
             made,
-            state: State::fresh(&device),
-            device,
-            back,
-            outlet,
+            owner,
+            state: State::fresh(&given.device),
+            device: given.device,
+            back: given.back,
+            outlet: given.stream.outlet,
+            inbound: given.stream.inbound,
+            returning: None,
+            taken_for: None,
+            lasting: BTreeMap::new(),
             time: Timebase::default(),
             effects: Effects::default(),
             waiting: VecDeque::new(),
@@ -76,17 +90,14 @@ impl Bridge {
     }
 
     /// Runs until the device is no longer on this machine.
-    pub(super) async fn run(
-        mut self,
-        mut inbound: UnboundedReceiver<Inbound>,
-        detach: &Notify,
-    ) -> Ended {
+    pub(super) async fn run(mut self, detach: &Notify) -> Ended {
         let mut ended = self.repeat();
         let late = tokio::time::sleep(STOPPING);
         tokio::pin!(late);
         while ended.is_none() {
             let mut wishes = Vec::new();
             let stopping = self.stopping.is_some();
+            let lost = self.returning.is_some();
             ended = tokio::select! {
                 biased;
                 () = detach.notified(), if !stopping => {
@@ -97,7 +108,10 @@ impl Bridge {
                     self.outlet.reset(Status::Timeout);
                     Some(Ended::Detached)
                 }
-                message = inbound.recv() => self.hear(message.unwrap_or(Inbound::Closed)),
+                message = self.inbound.recv(), if !lost => {
+                    self.hear(message.unwrap_or(Inbound::Closed))
+                }
+                given = returned(&mut self.returning), if lost => self.found(given),
                 read = poll_fn(|context| self.made.poll_wishes(context, &mut wishes)) => {
                     self.wished(read, &wishes)
                 }
@@ -144,7 +158,7 @@ impl Bridge {
             Inbound::Writable => self.flush(),
             Inbound::Cancel { .. } | Inbound::Dropped { .. } => {}
             Inbound::Reset { status } => return Some(Ended::Owner(status)),
-            Inbound::Closed => return Some(Ended::Session),
+            Inbound::Closed => return self.lost(),
         }
         None
     }
@@ -175,21 +189,124 @@ impl Bridge {
             };
             packets.push(event);
         }
+        if let Some(state) = self.taken_for.take() {
+            packets = self.catch_up(state, &packets);
+        }
+        if packets.iter().all(Event::is_report) {
+            return None;
+        }
+        for event in &packets {
+            self.overruled(event);
+        }
         self.write(&packets)
+    }
+
+    /// What leads from what this machine's kernel knows to how the owner's device is: so, if the
+    /// owner took us for that, and these packets followed. What programs of this machine have set
+    /// the owner was told already.
+    fn catch_up(&self, mut state: State, packets: &[Event]) -> Vec<Event> {
+        for event in packets {
+            state.apply(event);
+        }
+        for ((kind, code), value) in &self.lasting {
+            state.apply(&Event::new(*kind, *code, *value));
+        }
+        self.state.difference(&state)
+    }
+
+    /// What the owner set after this machine's programs is no longer theirs.
+    fn overruled(&mut self, event: &Event) {
+        let key = (event.kind, event.code);
+        if self
+            .lasting
+            .get(&key)
+            .is_some_and(|value| *value != event.value)
+        {
+            self.lasting.remove(&key);
+        }
     }
 
     fn answered(&mut self, corr: u32, status: Status, payload: &[u8]) -> Option<Ended> {
         if self.stopping == Some(corr) {
             return Some(Ended::Detached);
         }
-        let answer = self.effects.answered(corr, status, payload);
+        if let Some(answer) = self.effects.answered(corr, status, payload) {
+            self.answer(answer);
+        }
+        self.restore();
+        None
+    }
+
+    fn answer(&self, answer: Answer) {
         // A program that gave up waiting is not there to be answered.
         let _ = match answer {
-            Some(Answer::Uploaded(request, result)) => self.made.uploaded(request, result),
-            Some(Answer::Erased(request, result)) => self.made.erased(request, result),
-            None => Ok(()),
+            Answer::Uploaded(request, result) => self.made.uploaded(request, result),
+            Answer::Erased(request, result) => self.made.erased(request, result),
+            // Its answer is nobody's.
+            Answer::Orphan(owners) => self.ask(&Configure::Erase(owners)).map(drop),
         };
+    }
+
+    // --- without the owner ----------------------------------------------------------------------
+
+    /// The session is gone. The device stays for a while, with nothing pressed on it.
+    fn lost(&mut self) -> Option<Ended> {
+        if self.stopping.is_some() || self.owner.grace().is_zero() {
+            return Some(Ended::Session);
+        }
+        self.owner.live.set(false);
+        self.returning = Some(self.owner.again());
+        self.taken_for = None;
+        self.waiting.clear();
+        for answer in self.effects.lost() {
+            self.answer(answer);
+        }
+        let release = self.state.release();
+        self.write(&release)
+    }
+
+    /// The owner has given its device again, or does so no more.
+    fn found(&mut self, given: Result<Given, Ended>) -> Option<Ended> {
+        self.returning = None;
+        let given = match given {
+            Ok(given) => given,
+            Err(ended) => return Some(ended),
+        };
+        if !same(&given.device, &self.device) || given.back != self.back {
+            given.stream.outlet.reset(Status::Ok);
+            let text = "the owner has another device by that name now";
+            return Some(Ended::Failed(text.to_owned()));
+        }
+        self.outlet = given.stream.outlet;
+        self.inbound = given.stream.inbound;
+        self.owner.live.set(true);
+        // It may have started anew, and its clock with it.
+        self.time = Timebase::default();
+        self.taken_for = Some(State::fresh(&given.device));
+        let lasting = self.lasting.iter();
+        let told = lasting.map(|((kind, code), value)| Event::new(*kind, *code, *value));
+        self.waiting = if self.back {
+            told.collect()
+        } else {
+            VecDeque::new()
+        };
+        self.flush();
+        self.restore();
         None
+    }
+
+    /// Gives the owner the next effect that it had before.
+    fn restore(&mut self) {
+        while let Some(effect) = self.effects.next_again() {
+            if let Ok(corr) = self.ask(&self.effects.upload(effect)) {
+                return self.effects.asked_again(corr, effect.id);
+            }
+        }
+    }
+
+    /// The owner cannot be asked, or not yet, for what programs do with their effects.
+    fn is_behind(&self) -> bool {
+        self.returning.is_some() || self.effects.are_behind()
     }
 
     // --- to this machine's kernel ---------------------------------------------------------------
@@ -261,6 +378,12 @@ impl Bridge {
                     return;
                 }
                 self.state.apply(&event);
+                if event.kind != EV_SND {
+                    self.lasting.insert((event.kind, event.code), event.value);
+                }
+            }
+            EV_FF if matches!(event.code, FF_GAIN | FF_AUTOCENTER) => {
+                self.lasting.insert((event.kind, event.code), event.value);
             }
             EV_FF => match self.effects.code(event.code) {
                 Some(code) => event.code = code,
@@ -268,7 +391,7 @@ impl Bridge {
             },
             _ => return,
         }
-        if self.back {
+        if self.back && self.returning.is_none() {
             if self.waiting.len() >= MAX_WAITING {
                 self.waiting.pop_front();
             }
@@ -291,16 +414,28 @@ impl Bridge {
     }
 
     fn upload(&mut self, request: u32, effect: Option<Effect>) {
+        if let Some(effect) = effect
+            && self.is_behind()
+        {
+            self.effects.keep(effect);
+            return self.answer(Answer::Uploaded(request, Ok(())));
+        }
         let asked = effect
             .ok_or(Errno::EINVAL)
-            .and_then(|effect| Ok((self.ask(&self.effects.upload(effect))?, effect.id)));
+            .and_then(|effect| Ok((self.ask(&self.effects.upload(effect))?, effect)));
         match asked {
-            Ok((corr, local)) => self.effects.upload_asked(corr, request, local),
+            Ok((corr, effect)) => self.effects.upload_asked(corr, request, effect),
             Err(errno) => drop(self.made.uploaded(request, Err(errno))),
         }
     }
 
     fn erase(&mut self, request: u32, local: i16) {
+        if self.is_behind() {
+            if let Some(orphan) = self.effects.forget(local) {
+                self.answer(orphan);
+            }
+            return self.answer(Answer::Erased(request, Ok(())));
+        }
         // What the program played last goes before what it takes back.
         self.flush();
         let asked = match self.effects.erase(local) {

@@ -53,6 +53,17 @@ pub(super) fn presentable(mut of: Description, back: bool) -> Result<Description
     Ok(of)
 }
 
+/// Whether these are descriptions of one device: all but the state that it was in.
+pub(super) fn same(one: &Description, other: &Description) -> bool {
+    let stateless = |of: &Description| {
+        let mut of = of.clone();
+        of.abs.iter_mut().for_each(|(_, axis)| axis.value = 0);
+        of.repeat = of.repeat.map(|_| [0; 2]);
+        of
+    };
+    stateless(one) == stateless(other)
+}
+
 /// Whether the described device can do this.
 pub(super) fn possible(event: &Event, of: &Description) -> bool {
     let Event { code, value, .. } = *event;
@@ -141,6 +152,25 @@ mod tests {
             let event = Event::new(kind, code, value);
             assert_eq!(possible(&event, &of), wanted, "{event:?}");
         }
+    }
+
+    #[test]
+    fn a_device_is_the_same_in_whatever_state() {
+        let of = device();
+        let mut moved = of.clone();
+        moved.abs[0].1.value = 7;
+        moved.repeat = Some([1000, 100]);
+        assert!(same(&of, &moved));
+        let other = Description {
+            keys: [31].into_iter().collect(),
+            ..device()
+        };
+        let wider = Description {
+            abs: vec![(0, axis(0, 11, 0)), (ABS_MT_SLOT, axis(0, 1, 0))],
+            ..device()
+        };
+        assert!(!same(&of, &other));
+        assert!(!same(&of, &wider));
     }
 
     #[test]

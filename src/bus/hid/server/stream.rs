@@ -46,6 +46,8 @@ pub(super) struct Stream {
     par: StartPar,
     /// What the peer knows of the device.
     told: State,
+    /// It was told how it found the device, were it only that there is nothing to tell.
+    greeted: bool,
     /// The packet that is being read.
     packet: Vec<Event>,
     /// What of the device's events is passed on.
@@ -81,6 +83,7 @@ impl Stream {
         let jobs = Jobs::start(opened.port.clone(), description.clone());
         let stream = Self {
             told: State::fresh(&description),
+            greeted: false,
             device: opened.device,
             port: opened.port,
             outlet,
@@ -226,13 +229,17 @@ impl Stream {
         self.jobs.add(Job::Look);
     }
 
-    /// Tells the peer what it missed.
+    /// Tells the peer what it missed, and at the beginning that it missed nothing.
     fn looked(&mut self, state: &State) {
         if self.flow != Flow::Looking {
             return;
         }
         self.flow = Flow::Open;
-        let difference = self.told.difference(state);
+        let mut difference = self.told.difference(state);
+        let greeted = core::mem::replace(&mut self.greeted, true);
+        if difference.is_empty() && !greeted {
+            difference.push(Event::REPORT);
+        }
         if !difference.is_empty() {
             let mut packet = vec![Event::new(EV_SYN, SYN_DROPPED, 0)];
             packet.extend(difference);

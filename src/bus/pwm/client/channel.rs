@@ -40,6 +40,8 @@ pub(super) struct Channel {
 struct Inner {
     wanted: Configure,
     actual: Configured,
+    /// How long it is to be active in each cycle.
+    duty_ns: Cell<u64>,
     set: Cell<Set>,
     asks: RefCell<Option<UnboundedSender<Ask>>>,
 }
@@ -80,6 +82,7 @@ impl Channel {
             inner: Rc::new(Inner {
                 wanted,
                 actual,
+                duty_ns: Cell::new(settings.duty_ns),
                 set: Cell::new(Set {
                     duty_ns: 0,
                     on: false,
@@ -102,6 +105,7 @@ impl Channel {
     pub(super) async fn set(&self, set: Set) -> Result<(), OperateError> {
         let payload = set.encode().map_err(|error| failed(&error))?;
         let answer = self.ask(Opcode::GpioPwmSet, payload).await?;
+        self.inner.duty_ns.set(set.duty_ns);
         self.inner
             .set
             .set(Set::decode(&answer).map_err(|error| failed(&error))?);
@@ -110,6 +114,25 @@ impl Channel {
 
     pub(super) fn is_on(&self) -> bool {
         self.inner.set.get().on
+    }
+
+    /// What was wanted of it.
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            configure: self.inner.wanted.clone(),
+            duty_ns: self.inner.duty_ns.get(),
+        }
+    }
+
+    /// Whether its owner has it no more.
+    pub(super) fn is_lost(&self) -> bool {
+        let asks = self.inner.asks.borrow();
+        asks.as_ref().is_none_or(UnboundedSender::is_closed)
+    }
+
+    /// Gives the channel back without waiting for its owner.
+    pub(super) fn abandon(&self) {
+        self.inner.asks.take();
     }
 
     /// Gives the channel back. Its owner switches it off, unless it is to be held.
