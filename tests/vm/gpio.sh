@@ -66,6 +66,10 @@ case_tools() {
     expect_eq "gpioget" "1 0" "$(gpioget "$CHIP" 1 2)"
     pull_there 1 down
     must_come 20 "the new level of line 1" is_here 1 0
+    local line
+    for ((line = 0; line < 64; line += 5)); do pull_there "$line" up; done
+    must_come 60 "the levels of 64 inputs" all_here
+    for ((line = 0; line < 64; line += 5)); do pull_there "$line" down; done
 
     # An output, active-low and with a bias, as the owner's kernel shows it.
     start low gpioset --mode=signal --active-low --bias=pull-up "$CHIP" 3=1
@@ -93,14 +97,12 @@ case_tools() {
     must_come 20 "line 10 without it" debounced_there 10 ''
 
     # Many lines of one program.
-    local line settings=()
+    local settings=()
     for ((line = 0; line < 64; line++)); do settings+=("$line=$((line % 3 == 0))"); done
     start many gpioset --mode=signal "$CHIP" "${settings[@]}"
     must_come 60 "64 outputs at the hub" all_there
     stop many
     must_come 60 "the release of 64 outputs" said_there 63 'unused|input'
-    for ((line = 0; line < 64; line += 5)); do pull_there "$line" up; done
-    must_come 60 "the levels of 64 inputs" all_here
 
     python3 "$TOOL" latency "/dev/$CHIP" 64 "$(there 64)/value" 20 | tee "$CASE_DIR/latency.log"
 

@@ -55,7 +55,7 @@ case_channel() {
     expect_eq "another period" "1000000 250000 inversed 1" "$(there 0)"
 
     refused "a channel that is not there" 'the chip has 2' 2 --period 1ms --duty 0ms
-    refused "a duty cycle above the period" '.' 1 --period 1ms --duty 2ms
+    refused "a duty cycle above the period" 'longer than the period' 1 --period 1ms --duty 2ms
     refused "a period that the chip cannot do" 'cannot do a period of 500 ns' 1 --period 500ns --duty 1ns
     expect_eq "channel 0 after what was refused" "1000000 250000 inversed 1" "$(there 0)"
 
