@@ -31,6 +31,7 @@ pub(crate) const NONBLOCK: u32 = 0o4000;
 pub(crate) const TCGETS2: u32 = 0x802C_542A;
 pub(crate) const TCSETS2: u32 = 0x402C_542B;
 pub(crate) const TCSETSW2: u32 = 0x402C_542C;
+pub(crate) const TCSETSF2: u32 = 0x402C_542D;
 pub(crate) const FIONREAD: u32 = 0x541B;
 pub(crate) const TIOCMGET: u32 = 0x5415;
 pub(crate) const TIOCMBIS: u32 = 0x5416;

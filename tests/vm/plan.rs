@@ -8,6 +8,8 @@ mod cuse;
 mod gpio;
 #[path = "plan/input.rs"]
 mod input;
+#[path = "plan/serial_tty.rs"]
+mod serial_tty;
 
 /// A guest, or a pair of guests, and the cases that share its boot.
 #[derive(Default)]
@@ -134,6 +136,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         cuse::boot(),
         gpio::boot(),
         input::boot(),
+        serial_tty::boot(),
     ]
 }
 

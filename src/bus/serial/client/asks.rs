@@ -179,7 +179,12 @@ impl Asks {
         let Some(index) = self.waiting.iter().position(waits) else {
             return false;
         };
-        self.waiting.remove(index);
+        if let Some((_, ask)) = self.waiting.get_mut(index) {
+            ask.call = None;
+            if matches!(ask.purpose, Purpose::Drain(_)) {
+                self.waiting.remove(index);
+            }
+        }
         true
     }
 

@@ -61,8 +61,11 @@ impl Tty {
             Op::Get(what) => return self.get(what, ioctl.compat).map(Outcome::Done),
             Op::Set(what) => self.set(what, input)?,
             Op::SetLines(change) => self.change_lines(now, change, Self::int(input)?),
-            Op::Flush => self.flush(ioctl.arg)?,
             Op::Flow => self.flow(ioctl.arg)?,
+            Op::Flush => {
+                self.flush(id, ioctl.arg)?;
+                return Ok(Outcome::Later);
+            }
             Op::Configure(layout, when) => {
                 self.configure(id, layout, when, input)?;
                 return Ok(Outcome::Later);
