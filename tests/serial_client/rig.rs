@@ -12,7 +12,7 @@ use myclerk::bus::fake;
 use myclerk::bus::serial::client::device::{Answer, Device};
 use myclerk::bus::serial::client::pump::{Pump, Steering};
 use myclerk::bus::serial::client::structs;
-use myclerk::bus::serial::op::{ControlSet, LineEvent, Lines, Settings};
+use myclerk::bus::serial::op::{ControlSet, DataWrite, LineEvent, Lines, Settings, Written};
 use myclerk::bus::{BusStream, Ended, Inbound};
 use myclerk::kernel::cuse::{Body, Ioctl, Pause, Piece, Request};
 use myclerk::wire::opcode::Opcode;
@@ -216,11 +216,16 @@ impl Device for Kernel {
 pub(crate) struct Owner(pub(crate) BusStream);
 
 impl Owner {
+    /// What comes next. The port has taken what came before.
     pub(crate) async fn next(&mut self) -> Inbound {
-        timeout(HANG, self.0.inbound.recv())
-            .await
-            .expect("something in time")
-            .expect("something")
+        loop {
+            let next = timeout(HANG, self.0.inbound.recv()).await;
+            let next = next.expect("something in time").expect("something");
+            match mark(&next) {
+                Some(corr) => self.respond(corr, Written { count: 0 }.encode()),
+                None => return next,
+            }
+        }
     }
 
     /// The next request, which must be this one.
@@ -270,10 +275,25 @@ impl Owner {
     /// Nothing has been sent and not looked at.
     pub(crate) async fn is_left_alone(&mut self) {
         settle().await;
-        if let Ok(inbound) = self.0.inbound.try_recv() {
-            panic!("{inbound:?}");
+        while let Ok(inbound) = self.0.inbound.try_recv() {
+            assert!(mark(&inbound).is_some(), "{inbound:?}");
         }
     }
+}
+
+/// Whether the tty wants to know when the port has taken what was sent.
+fn mark(inbound: &Inbound) -> Option<u32> {
+    let Inbound::Request {
+        corr,
+        opcode: Opcode::SerialDataWrite,
+        payload,
+        ..
+    } = inbound
+    else {
+        return None;
+    };
+    let write = DataWrite::decode(payload).unwrap();
+    (write.data.is_empty() && !write.drain).then_some(*corr)
 }
 
 pub(crate) struct Bench {

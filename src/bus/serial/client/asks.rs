@@ -25,6 +25,11 @@ pub enum Purpose {
     Lines,
     /// The lines change; nobody waits for it.
     SetLines,
+    /// To know when the port has taken what was sent.
+    Taken {
+        /// So much, behind the mark before.
+        bytes: usize,
+    },
     /// All output shall be transmitted first.
     Drain(Then),
     /// The call ends with this answer, which has no content.

@@ -114,7 +114,7 @@ impl Tty {
             Known::Readable => int(count(self.discipline.count(&self.termios))),
             Known::Unsent => {
                 let echo = self.discipline.echo().len();
-                int(count(self.asks.outlet().queued() + echo))
+                int(count(self.ahead.bytes() + echo))
             }
             Known::Rs485 => {
                 let rs485 = self.actual.rs485.as_ref().ok_or(Errno::ENOTTY)?;

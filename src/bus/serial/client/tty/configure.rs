@@ -51,6 +51,7 @@ impl Tty {
 
     /// Waits until all output is transmitted.
     pub(super) fn drain(&mut self, id: u64, then: Then) {
+        self.mark_now();
         let drain = DataWrite {
             data: &[],
             drain: true,

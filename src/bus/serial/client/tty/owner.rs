@@ -75,6 +75,7 @@ impl Tty {
             Purpose::Rs485 => self.rs485_set(call, told(failed, payload, Settings::decode)),
             Purpose::Lines => self.lines_told(call, told(failed, payload, Lines::decode)),
             Purpose::SetLines => self.lines_told(None, told(failed, payload, Lines::decode)),
+            Purpose::Taken { bytes } => self.taken(bytes),
             Purpose::Drain(then) => match failed {
                 Some(errno) => self.finish_with(call, errno),
                 None => self.drained(call, then),
