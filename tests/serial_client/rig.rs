@@ -276,7 +276,11 @@ impl Owner {
     pub(crate) async fn is_left_alone(&mut self) {
         settle().await;
         while let Ok(inbound) = self.0.inbound.try_recv() {
-            assert!(mark(&inbound).is_some(), "{inbound:?}");
+            let Some(corr) = mark(&inbound) else {
+                panic!("{inbound:?}");
+            };
+            self.respond(corr, Written { count: 0 }.encode());
+            settle().await;
         }
     }
 }
