@@ -13,7 +13,7 @@ use myclerk::bus::serial::client::device::{Answer, Device};
 use myclerk::bus::serial::client::outage::Outage;
 use myclerk::bus::serial::client::pump::{Pump, Steering};
 use myclerk::bus::serial::client::structs;
-use myclerk::bus::serial::op::{ControlSet, LineEvent, Lines, Settings};
+use myclerk::bus::serial::op::{ControlSet, DataWrite, LineEvent, Lines, Settings, Written};
 use myclerk::bus::{BusStream, Ended, Inbound};
 use myclerk::kernel::cuse::{Body, Ioctl, Pause, Piece, Request};
 use myclerk::wire::opcode::Opcode;
@@ -32,6 +32,7 @@ pub(crate) const NONBLOCK: u32 = 0o4000;
 pub(crate) const TCGETS2: u32 = 0x802C_542A;
 pub(crate) const TCSETS2: u32 = 0x402C_542B;
 pub(crate) const TCSETSW2: u32 = 0x402C_542C;
+pub(crate) const TCSETSF2: u32 = 0x402C_542D;
 pub(crate) const FIONREAD: u32 = 0x541B;
 pub(crate) const TIOCMGET: u32 = 0x5415;
 pub(crate) const TIOCMBIS: u32 = 0x5416;
@@ -216,11 +217,16 @@ impl Device for Kernel {
 pub(crate) struct Owner(pub(crate) BusStream);
 
 impl Owner {
+    /// What comes next. The port has taken what came before.
     pub(crate) async fn next(&mut self) -> Inbound {
-        timeout(HANG, self.0.inbound.recv())
-            .await
-            .expect("something in time")
-            .expect("something")
+        loop {
+            let next = timeout(HANG, self.0.inbound.recv()).await;
+            let next = next.expect("something in time").expect("something");
+            match mark(&next) {
+                Some(corr) => self.respond(corr, Written { count: 0 }.encode()),
+                None => return next,
+            }
+        }
     }
 
     /// The next request, which must be this one.
@@ -270,10 +276,29 @@ impl Owner {
     /// Nothing has been sent and not looked at.
     pub(crate) async fn is_left_alone(&mut self) {
         settle().await;
-        if let Ok(inbound) = self.0.inbound.try_recv() {
-            panic!("{inbound:?}");
+        while let Ok(inbound) = self.0.inbound.try_recv() {
+            let Some(corr) = mark(&inbound) else {
+                panic!("{inbound:?}");
+            };
+            self.respond(corr, Written { count: 0 }.encode());
+            settle().await;
         }
     }
+}
+
+/// Whether the tty wants to know when the port has taken what was sent.
+fn mark(inbound: &Inbound) -> Option<u32> {
+    let Inbound::Request {
+        corr,
+        opcode: Opcode::SerialDataWrite,
+        payload,
+        ..
+    } = inbound
+    else {
+        return None;
+    };
+    let write = DataWrite::decode(payload).unwrap();
+    (write.data.is_empty() && !write.drain).then_some(*corr)
 }
 
 pub(crate) struct Bench {

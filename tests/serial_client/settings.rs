@@ -1,11 +1,11 @@
 use myclerk::bus::serial::client::device::Answer;
 use myclerk::bus::serial::client::termios::flag;
-use myclerk::bus::serial::op::{Change, Flow, Rs485, Settings};
+use myclerk::bus::serial::op::{Change, Flow, Flush, Rs485, Settings};
 use myclerk::wire::opcode::Opcode;
 use myclerk::wire::status::Status;
 use nix::errno::Errno;
 
-use crate::rig::{Bench, TCSETS2, TCSETSW2, failed, run, settle};
+use crate::rig::{Bench, TCSETS2, TCSETSF2, TCSETSW2, failed, run, settle};
 
 #[test]
 fn settings_that_concern_the_line_are_the_owners_first() {
@@ -71,6 +71,26 @@ fn settings_can_wait_for_output() {
         bench.owner.respond(corr, vec![0x91, 0]);
         assert_eq!(set.answer().await, Answer::Done(Vec::new()));
         assert_eq!(bench.termios(fh).await.lflag, 0);
+    });
+}
+
+#[test]
+fn settings_that_throw_input_away_end_when_the_owner_has_done_it() {
+    run(async {
+        let mut bench = Bench::new().await;
+        let fh = bench.open().await;
+        let mut wanted = bench.termios(fh).await;
+        wanted.lflag = 0;
+        let bytes = wanted.encode2();
+        let set = bench.kernel.pointed(fh, TCSETSF2, &bytes, 0).await;
+        let (corr, _) = bench.owner.request(Opcode::SerialDataWrite).await;
+        bench.owner.respond(corr, vec![0x91, 0]);
+        let (corr, payload) = bench.owner.request(Opcode::SerialPortConfigure).await;
+        let change = Change::decode(&payload).unwrap();
+        assert_eq!(change.flush, Some(Flush::Input));
+        assert!(!set.is_answered());
+        bench.owner.respond(corr, Vec::new());
+        assert_eq!(set.answer().await, Answer::Done(Vec::new()));
     });
 }
 

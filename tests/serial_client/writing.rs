@@ -9,6 +9,7 @@ use crate::rig::{Bench, failed, run, settle};
 const POLLOUT: u32 = 4;
 const TCSBRK: u32 = 0x5409;
 const TCXONC: u32 = 0x540A;
+const TIOCOUTQ: u32 = 0x5411;
 const TIOCSBRK: u32 = 0x5427;
 
 #[test]
@@ -57,6 +58,26 @@ fn a_program_that_does_not_want_to_wait_writes_what_there_is_room_for() {
         assert!((1..=WINDOW).contains(&count));
         let again = bench.kernel.write_now(fh, &bytes).answer().await;
         assert_eq!(again, failed(Errno::EAGAIN));
+    });
+}
+
+/// A program that waits for the answer to what it wrote would otherwise give up before it is sent.
+#[test]
+fn no_more_is_on_its_way_than_the_port_soon_sends() {
+    run(async {
+        let mut bench = Bench::new().await;
+        let fh = bench.open_raw(1, 0).await;
+        let write = bench.kernel.write_now(fh, &vec![7; 32768]).answer().await;
+        assert_eq!(write, Answer::Written(8192));
+        assert_eq!(bench.kernel.number(fh, TIOCOUTQ).await, 8192);
+        let again = bench.kernel.write_now(fh, b"x").answer().await;
+        assert_eq!(again, failed(Errno::EAGAIN));
+        bench.owner.data().await;
+        bench.owner.data().await;
+        bench.owner.is_left_alone().await;
+        assert_eq!(bench.kernel.number(fh, TIOCOUTQ).await, 0);
+        let again = bench.kernel.write_now(fh, b"x").answer().await;
+        assert_eq!(again, Answer::Written(1));
     });
 }
 

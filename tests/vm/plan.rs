@@ -10,6 +10,8 @@ mod gpio;
 mod input;
 #[path = "plan/pwm.rs"]
 mod pwm;
+#[path = "plan/serial_tty.rs"]
+mod serial_tty;
 
 /// A guest, or a pair of guests, and the cases that share its boot.
 #[derive(Default)]
@@ -137,6 +139,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         gpio::boot(),
         input::boot(),
         pwm::boot(),
+        serial_tty::boot(),
     ]
 }
 

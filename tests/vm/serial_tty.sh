@@ -13,6 +13,13 @@ prepare() {
     # Where the daemon's sockets are outside of the cases.
     mkdir -p /run/myclerk
     make_namespaces
+    NEAR=$(uart 10) FAR=$(uart 11)
+    local port
+    for port in "$NEAR" "$FAR"; do
+        python3 "$CALLS" base "/dev/$port" 3000000
+        # Fewer interrupts, each of which costs an emulated processor much.
+        echo 14 >"/sys/class/tty/$port/rx_trig_bytes"
+    done
 }
 
 # uart ADDRESS: the tty of the UART in that slot.
@@ -25,15 +32,17 @@ uart() {
 
 # Hub and laptop with the near UART attached as $TTY; the far one is $FAR.
 tty_up() {
-    NEAR=$(uart 10)
+    NEAR=/dev/$(uart 10)
     FAR=/dev/$(uart 11)
-    [[ -n $NEAR && -c $FAR ]] || fail "the guest has no UARTs: '$NEAR', '$FAR'"
+    [[ -c $NEAR && -c $FAR ]] || fail "the guest has no UARTs: '$NEAR', '$FAR'"
     stty -F "$FAR" 115200 raw -echo
     bridge_up
-    ID=$(hub list --local --json | jq -r '.. | .id? // empty' | grep -E "^serial:(.*00:10\.0|$NEAR\$)")
+    ID=$(port_id)
     share "$ID"
     attach_tty
 }
+
+port_id() { hub list --local --json | jq -re '.. | .id? // empty' | grep -E "^serial:(.*00:10\.0|${NEAR#/dev/}\$)"; }
 
 attach_tty() {
     TTY=$(attach_bus "$ID")
@@ -42,51 +51,20 @@ attach_tty() {
     udevadm settle --timeout=20
 }
 
+# calls WHAT MORE...: what a program does on the tty; it says what went wrong.
+calls() {
+    local what=$1
+    shift
+    python3 "$CALLS" "$what" "$@" >"$CASE_DIR/$what.log" 2>&1 || fail "$what: $(tail -n 1 "$CASE_DIR/$what.log")"
+}
+
 # same_as_real SETTING...: a UART of this machine and the remote one show the same after it.
 same_as_real() {
-    if [[ $# -gt 0 ]]; then
-        stty -F "$FAR" "$@"
-        stty -F "$TTY" "$@"
-    fi
+    stty -F "$FAR" "$@"
+    stty -F "$TTY" "$@"
     stty -aF "$FAR" >"$CASE_DIR/real"
     stty -aF "$TTY" >"$CASE_DIR/remote"
     diff "$CASE_DIR/real" "$CASE_DIR/remote" >"$CASE_DIR/stty.log" || fail "stty -a differs after '$*'"
-}
-
-LIMIT_calls=150
-case_calls() {
-    tty_up
-    expect_eq "the group of $TTY" "dialout 660" "$(stat -c '%G %a' "$TTY")"
-    local links=(/dev/myclerk/hub/*)
-    expect_eq "the link in /dev/myclerk/hub" "$TTY" "$(realpath "${links[0]}")"
-    same_as_real sane 9600
-    same_as_real raw 57600 cs7 parenb parodd cstopb -echo
-    expect_eq "the owner's speed" 57600 "$(stty -F "/dev/$NEAR" speed)"
-    same_as_real sane 1200 -icanon min 3 time 7 intr ^K
-    same_as_real sane 115200 crtscts ixoff -clocal clocal
-    same_as_real raw -echo 115200 cs8 -parenb -cstopb -crtscts -ixoff hupcl
-    python3 "$CALLS" calls "$TTY" "$FAR" >"$CASE_DIR/calls.log" 2>&1 || fail "calls: $(tail -n 1 "$CASE_DIR/calls.log")"
-
-    # A program that keeps the tty for itself.
-    start keeper python3 "$CALLS" keep "$TTY" "$FAR"
-    must_come 30 "the keeper" grep -q kept "$CASE_DIR/keeper.log"
-    ! setpriv --reuid=nobody --regid=dialout --clear-groups head -c 1 "$TTY" 2>"$CASE_DIR/other.log" ||
-        fail "a second program opened a tty that is kept"
-    must "what the second program was told" grep -qi 'busy' "$CASE_DIR/other.log"
-    stop keeper KILL
-
-    # A reader that is killed goes at once and takes no byte with it.
-    start reader cat "$TTY"
-    must_come 20 "a reader" opened "$TTY"
-    stop reader KILL
-    start next head -c 6 "$TTY"
-    must_come 20 "the next reader" opened "$TTY"
-    printf 'after\n' >"$FAR"
-    must_come 20 "the line at the next reader" grep -qx after "$CASE_DIR/next.log"
-    rm "$CASE_DIR/next.pid"
-    detach_bus "$ID"
-    must_come 10 "the end of $TTY" gone "$TTY"
-    [[ ! -e /run/myclerk/names/${TTY##*/} ]] || fail "the name is still there"
 }
 
 gone() { [[ ! -e $1 ]]; }
@@ -96,9 +74,128 @@ opened() { find /proc/[0-9]*/fd -lname "$1" 2>/dev/null | grep -q .; }
 
 closed() { ! opened "$1"; }
 
-# terminal NAME READY COMMAND: what is typed there arrives, and what comes is shown.
+# waits NAME CALL: whether it stands in that call of its third file: its number, with its arguments.
+waits() { [[ $(<"/proc/$(pid_of "$1")/syscall") == "${2/ / 0x3 }"* ]]; }
+
+READ=0
+IOCTL=16
+
+LIMIT_calls=150
+case_calls() {
+    local before
+    before=$(stty -gF "/dev/$(uart 10)")
+    tty_up
+    expect_eq "the group of $TTY" "dialout 660" "$(stat -c '%G %a' "$TTY")"
+    local links=(/dev/myclerk/hub/*)
+    expect_eq "the link in /dev/myclerk/hub" "$TTY" "$(realpath "${links[0]}")"
+    same_as_real sane ixon 9600
+    same_as_real raw 57600 cs7 parenb parodd cstopb -echo
+    expect_eq "the owner's speed" 57600 "$(stty -F "$NEAR" speed)"
+    same_as_real sane 1200 -icanon min 3 time 7 intr ^K
+    same_as_real sane 115200 crtscts ixoff -clocal clocal
+    same_as_real raw -echo 115200 cs8 -parenb -cstopb -crtscts -ixoff hupcl
+    calls calls "$TTY" "$FAR"
+    calls close_alone "$TTY" "$FAR" "$(pid_of hub)"
+    kept
+    killed
+    detach_bus "$ID"
+    must_come 10 "the end of $TTY" gone "$TTY"
+    [[ ! -e /run/myclerk/names/${TTY##*/} ]] || fail "the name is still there"
+    expect_eq "the owner's settings" "$before" "$(stty -gF "$NEAR")"
+}
+
+# A program that keeps the tty for itself.
+kept() {
+    start keeper python3 "$CALLS" keep "$TTY" "$FAR"
+    must_come 30 "the keeper" grep -q kept "$CASE_DIR/keeper.log"
+    ! setpriv --reuid=nobody --regid=dialout --clear-groups head -c 1 "$TTY" 2>"$CASE_DIR/other.log" ||
+        fail "a second program opened a tty that is kept"
+    must "what the second program was told" grep -qi 'busy' "$CASE_DIR/other.log"
+    stop keeper KILL
+}
+
+# Programs that are killed while they wait go at once, and a reader takes no byte with it.
+killed() {
+    start watcher python3 "$CALLS" wait_for_lines "$TTY" "$FAR"
+    must_come 20 "a program that waits for the lines" waits watcher "$IOCTL 0x545c"
+    start reader cat "$TTY"
+    must_come 20 "a reader" waits reader "$READ "
+    stop watcher KILL
+    stop reader KILL
+    stty -F "$TTY" sane -echo
+    start next head -c 6 "$TTY"
+    must_come 20 "the next reader" waits next "$READ "
+    printf 'after\n' >"$FAR"
+    must_come 20 "the line at the next reader" grep -qx after "$CASE_DIR/next.log"
+    rm "$CASE_DIR/next.pid"
+    must_come 20 "the end of the next reader" closed "$TTY"
+}
+
+LIMIT_lines=120
+case_lines() {
+    tty_up
+    calls loop "$TTY" "$NEAR"
+    trace_lines
+    laptop serial pulse "hub/$ID" --esp32-boot >"$CASE_DIR/pulse.log"
+    steps_were "a pattern at the owner" '4 2 0'
+    waited 100 50
+    laptop serial pulse "hub/$ID" rts=1,break=1:20ms break=0 rts=0 >"$CASE_DIR/pulse.log"
+    steps_were "a pattern with a break" '4 break over 0'
+    calls reset "$TTY" "$FAR"
+    # The first open raises both lines, the last close drops them.
+    steps_were "a program that sets both lines" '6 4 2 0 break over'
+    echo 0 >$TRACE/events/kprobes/enable
+
+    stty -F "$TTY" raw -echo
+    start breaks python3 "$CALLS" take_break "$TTY" "$FAR"
+    must_come 20 "who waits for a break" waits breaks "$READ "
+    qmp '{"execute":"chardev-send-break","arguments":{"id":"near"}}'
+    must_come 20 "a break that was received" grep -q counted "$CASE_DIR/breaks.log"
+    rm "$CASE_DIR/breaks.pid"
+}
+
+TRACE=/sys/kernel/tracing
+
+# From now on the kernel notes what the driver of the UARTs is told about lines and breaks.
+trace_lines() {
+    echo mono >$TRACE/trace_clock
+    echo 'p:mctrl serial8250_do_set_mctrl lines=$arg2:x32' >$TRACE/kprobe_events
+    echo 'p:brk serial8250_break_ctl on=$arg2:s32' >>$TRACE/kprobe_events
+    echo 1 >$TRACE/events/kprobes/enable
+    echo >$TRACE/trace
+}
+
+# Each step of the lines at the owner's driver, "SECONDS STEP" a line: DTR is 2 and RTS 4, both are 6.
+steps() {
+    sed -nE 's/^.* ([0-9.]+): (mctrl|brk): .*(lines|on)=(0x[0-9a-f]+|-?[0-9]+)$/\1 \2 \4/p' $TRACE/trace |
+        while read -r when what value; do
+            case $what$value in
+                brk-1) step=break ;;
+                brk0) step=over ;;
+                *) step=$((value & 6)) ;;
+            esac
+            [[ $step == "${last:-}" ]] || echo "$when $step"
+            last=$step
+        done
+}
+
+# steps_were WHAT STEPS: those and no others since the last look.
+steps_were() {
+    steps >"$CASE_DIR/steps.log"
+    echo >$TRACE/trace
+    expect_eq "$1" "$2" "$(cut -d' ' -f2 "$CASE_DIR/steps.log" | paste -sd' ')"
+}
+
+# waited MS...: between the last steps at least so long.
+waited() {
+    awk -v wanted="$*" 'BEGIN { split(wanted, ms, " ") }
+        NR > 1 && ($1 - last) * 1000 < ms[NR - 1] { print "step " NR; exit 1 } { last = $1 }' \
+        "$CASE_DIR/steps.log" || fail "a step came too soon: $(paste -sd' ' "$CASE_DIR/steps.log")"
+}
+
+# terminal NAME READY LEAVE COMMAND: what is typed there arrives, and what comes is shown.
 terminal() {
-    local name=$1 ready=$2 command=$3
+    local name=$1 ready=$2 leave=$3 command=$4
     "${TMUX[@]}" new-session -d -s "$name" -x 80 -y 24 "$command"
     must_come 40 "$name on $TTY" opened "$TTY"
     must_come 40 "$name's greeting" shows "$name" "$ready"
@@ -109,7 +206,8 @@ terminal() {
     rm "$CASE_DIR/$name-far.pid"
     printf 'said to %s' "$name" >"$FAR"
     must_come 40 "what was said to $name" shows "$name" "said to $name"
-    "${TMUX[@]}" kill-session -t "$name"
+    # shellcheck disable=SC2086 # one key a word
+    "${TMUX[@]}" send-keys -t "$name" $leave
     must_come 20 "the end of $name" closed "$TTY"
 }
 
@@ -120,9 +218,9 @@ case_terminals() {
     tty_up
     export TERM=screen HOME=$CASE_DIR
     "${TMUX[@]}" new-session -d -s keeps-the-server
-    terminal picocom 'Terminal ready' "picocom -b 115200 $TTY"
-    terminal minicom 'Welcome to minicom' "minicom -o -D $TTY -b 115200"
-    terminal screen '' "screen -q $TTY 115200"
+    terminal picocom 'Terminal ready' 'C-a C-x' "picocom -b 115200 $TTY"
+    terminal minicom 'Welcome to minicom' 'C-a q Enter' "minicom -o -D $TTY -b 115200"
+    terminal screen '' 'C-a k y' "screen -q $TTY 115200"
     "${TMUX[@]}" kill-server
 }
 
@@ -134,45 +232,52 @@ same() {
 LIMIT_transfers=200
 case_transfers() {
     tty_up
-    stty -F "$TTY" raw -echo 115200
-    exec 5<>"$TTY" 6<>"$FAR"
-    mkdir -p "$CASE_DIR/got"
+    stty -F "$FAR" 3000000
+    stty -F "$TTY" raw -echo 3000000
+    expect_eq "the owner's speed" 3000000 "$(stty -F "$NEAR" speed)"
     head -c 1048576 /dev/urandom >"$CASE_DIR/sent"
+    mkdir "$CASE_DIR/got"
+    exec 5<>"$TTY" 6<>"$FAR"
+    mark zmodem
+    zmodem
+    mark xmodem
+    xmodem
+    mark both_ways
+    both_ways
+    mark end
+    calls lost "$NEAR" "$TTY" "$FAR"
+    exec 5>&- 6>&-
+}
+
+mark() { echo "$SECONDS $1 $(awk '{ print $14, $15 }' /proc/$(pid_of hub)/stat) $(awk '{ print $14, $15 }' /proc/$(pid_of laptop)/stat)"; }
+
+zmodem() {
     (cd "$CASE_DIR/got" && exec timeout 120 rz -b -q <&6 >&6 2>"$CASE_DIR/rz.log") &
     timeout 120 sz -b -q "$CASE_DIR/sent" <&5 >&5 2>"$CASE_DIR/sz.log" || fail "sz ended with $?"
     wait $! || fail "rz ended with $?"
     same "what zmodem brought" "$CASE_DIR/sent" "$CASE_DIR/got/sent"
-
-    # Both ways at once.
-    head -c 524288 /dev/urandom >"$CASE_DIR/back"
-    cat "$CASE_DIR/sent" >&5 &
-    cat "$CASE_DIR/back" >&6 &
-    timeout 90 head -c 1048576 <&6 >"$CASE_DIR/far" &
-    timeout 90 head -c 524288 <&5 >"$CASE_DIR/near"
-    wait
-    same "the stream from the laptop" "$CASE_DIR/sent" "$CASE_DIR/far"
-    same "the stream to the laptop" "$CASE_DIR/back" "$CASE_DIR/near"
-
-    # A program that does not read holds the sender.
-    stty -F "$TTY" ixoff
-    stty -F "$FAR" ixon
-    base64 "$CASE_DIR/sent" >"$CASE_DIR/text"
-    start sender cp "$CASE_DIR/text" /proc/self/fd/6
-    must_come 60 "a sender that is held" held sender
-    timeout 90 head -c "$(stat -c %s "$CASE_DIR/text")" <&5 >"$CASE_DIR/read"
-    same "what a slow reader got" "$CASE_DIR/text" "$CASE_DIR/read"
-    must_come 20 "the end of the sender" stopped sender
-    rm "$CASE_DIR/sender.pid"
-    exec 5>&- 6>&-
 }
 
-# held NAME: it has been writing to the tty and takes no time.
-held() {
-    local before after
-    before=$(awk '{ print $14 + $15, $3 }' "/proc/$(pid_of "$1")/stat")
-    sleep 2
-    after=$(awk '{ print $14 + $15, $3 }' "/proc/$(pid_of "$1")/stat")
-    [[ $before == "$after" && $after == *S ]]
+# The other way, and much less: each of its blocks waits for an answer.
+xmodem() {
+    head -c 32768 "$CASE_DIR/sent" >"$CASE_DIR/blocks"
+    timeout 60 sx -q -k "$CASE_DIR/blocks" <&6 >&6 2>"$CASE_DIR/sx.log" &
+    timeout 60 rx -q -c "$CASE_DIR/got/blocks" <&5 >&5 2>"$CASE_DIR/rx.log" || fail "rx ended with $?"
+    wait $! || fail "sx ended with $?"
+    same "what xmodem brought" "$CASE_DIR/blocks" "$CASE_DIR/got/blocks"
+}
+
+both_ways() {
+    local size=131072
+    head -c $size "$CASE_DIR/sent" >"$CASE_DIR/there"
+    tail -c $size "$CASE_DIR/sent" >"$CASE_DIR/back"
+    cat "$CASE_DIR/there" >&5 &
+    cat "$CASE_DIR/back" >&6 &
+    timeout 90 head -c $size <&6 >"$CASE_DIR/got/there" &
+    timeout 90 head -c $size <&5 >"$CASE_DIR/got/back"
+    wait
+    same "the stream from the laptop" "$CASE_DIR/there" "$CASE_DIR/got/there"
+    same "the stream to the laptop" "$CASE_DIR/back" "$CASE_DIR/got/back"
 }
 
 # hung_up NAME: what a program is told whose tty has gone.
@@ -183,20 +288,39 @@ hung_up() {
     must_come 20 "the end of $TTY" gone "$TTY"
 }
 
+# reads NAME: a program that waits for bytes.
+reads() {
+    start "$1" python3 "$CALLS" hang_up "$TTY" "$FAR"
+    must_come 30 "a program that reads" waits "$1" "$READ "
+}
+
+DRIVER=/sys/bus/pci/drivers/serial
+
 LIMIT_hang_up=120
 case_hang_up() {
     tty_up
-    start detached python3 "$CALLS" hang_up "$TTY" "$FAR"
-    must_come 30 "a program that reads" grep -q reading "$CASE_DIR/detached.log"
+    reads detached
     laptop detach "hub/$ID" >>"$CASE_DIR/attach.log" 2>&1 || fail "detach: $(tail -n 1 "$CASE_DIR/attach.log")"
     hung_up detached
     must_come 30 "the end of the owner's use" unused "$ID"
 
+    # The adapter at the owner goes, and comes again.
     attach_tty
-    start killed python3 "$CALLS" hang_up "$TTY" "$FAR"
-    must_come 30 "a program that reads" grep -q reading "$CASE_DIR/killed.log"
+    reads unplugged
+    echo 0000:00:10.0 >$DRIVER/unbind
+    hung_up unplugged
+    must_come 20 "a list without the port" no_port
+    echo 0000:00:10.0 >$DRIVER/bind
+    must_come 20 "the port's return" port_id
+    NEAR=/dev/$(uart 10)
+    expect_eq "the port that came back" "$ID" "$(port_id)"
+
+    attach_tty
+    reads killed
     stop hub KILL
     hung_up killed
 }
+
+no_port() { ! port_id; }
 
 run_cases "$@"

@@ -16,7 +16,7 @@ use super::remote::Way;
 use crate::bus::can::hardware::CanPort;
 use crate::bus::can::op::{FrameEvent, encode_empty, encode_send};
 use crate::bus::can::waiting::{AGAIN, Waiting, takes};
-use crate::bus::outage::Returning;
+use crate::bus::outage::{Returning, returned};
 use crate::bus::{AskError, BusStream, Ended, Inbound, Outgoing};
 use crate::kernel::can::{Frame, Received};
 use crate::wire::class::Class;
@@ -135,7 +135,7 @@ impl Pump {
                 message = self.stream.inbound.recv(), if self.returning.is_none() => {
                     Step::Inbound(message)
                 }
-                returned = back(&mut self.returning) => Step::Returned(returned),
+                returned = returned(&mut self.returning) => Step::Returned(returned),
                 ask = self.asks.recv(), if self.steered => Step::Asked(ask),
                 local = poll_fn(|context| self.port.poll_receive(context, &mut frames)) => {
                     Step::Local(local)
@@ -375,14 +375,6 @@ impl Pump {
             }
         }
         outlet.reset(Status::Timeout);
-    }
-}
-
-/// What comes of an outage, while there is one.
-async fn back(returning: &mut Option<Returning<Way>>) -> Result<Way, Ended> {
-    match returning {
-        Some(returning) => returning.await,
-        None => core::future::pending().await,
     }
 }
 

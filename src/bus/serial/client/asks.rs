@@ -25,6 +25,11 @@ pub enum Purpose {
     Lines,
     /// The lines change; nobody waits for it.
     SetLines,
+    /// To know when the port has taken what was sent.
+    Taken {
+        /// So much, behind the mark before.
+        bytes: usize,
+    },
     /// All output shall be transmitted first.
     Drain(Then),
     /// The call ends with this answer, which has no content.
@@ -48,6 +53,7 @@ impl Purpose {
             // What was on its way is lost: that all of it was transmitted would not be true.
             Self::Drain(_)
             | Self::SetLines
+            | Self::Taken { .. }
             | Self::Finish
             | Self::Flush { .. }
             | Self::Close
@@ -216,7 +222,12 @@ impl Asks {
         let Some(index) = self.waiting.iter().position(waits) else {
             return false;
         };
-        self.waiting.remove(index);
+        if let Some((_, ask)) = self.waiting.get_mut(index) {
+            ask.call = None;
+            if matches!(ask.purpose, Purpose::Drain(_)) {
+                self.waiting.remove(index);
+            }
+        }
         true
     }
 

@@ -12,7 +12,7 @@ use super::device::Device;
 use super::outage::{Outage, Reopened};
 use super::pulse;
 use super::tty::Tty;
-use crate::bus::outage::Returning;
+use crate::bus::outage::{Returning, returned};
 use crate::bus::serial::op::{ControlSet, Lines, Settings, encode_empty};
 use crate::bus::{
     AskError, BusStream, Ended, Handle, Inbound, OperateError, Operating, Outgoing, Parameters,
@@ -200,12 +200,7 @@ impl Pump {
             inbound = self.stream.inbound.recv(), if !over && self.returning.is_none() => {
                 Happened::Inbound(inbound)
             }
-            returned = async {
-                match &mut self.returning {
-                    Some(returning) => returning.await,
-                    None => core::future::pending().await,
-                }
-            }, if !over => Happened::Returned(returned),
+            returned = returned(&mut self.returning), if !over => Happened::Returned(returned),
             () = tick, if !over => Happened::Tick,
             () = self.stop.notified(), if !over => Happened::Stop,
             Some(order) = self.orders.recv(), if !over => Happened::Order(order),

@@ -1,6 +1,7 @@
 //! A tty: what programs call and what the owner sends goes in; answers to programs and requests to
 //! the owner come out. Nothing here waits.
 
+mod ahead;
 mod call;
 mod configure;
 mod ending;
@@ -18,6 +19,7 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use tokio::time::Instant;
 
+use self::ahead::Ahead;
 use self::lines::LineState;
 use self::opening::Openings;
 use self::polling::Wish;
@@ -44,6 +46,7 @@ struct OpenFile {
 pub struct Tty {
     device: Rc<dyn Device>,
     asks: Asks,
+    ahead: Ahead,
     termios: Termios,
     actual: Settings,
     discipline: Discipline,
@@ -78,6 +81,7 @@ impl Tty {
         let mut tty = Self {
             device,
             asks: Asks::new(outlet),
+            ahead: Ahead::default(),
             termios,
             actual,
             discipline: Discipline::default(),

@@ -61,8 +61,11 @@ impl Tty {
             Op::Get(what) => return self.get(what, ioctl.compat).map(Outcome::Done),
             Op::Set(what) => self.set(what, input)?,
             Op::SetLines(change) => self.change_lines(now, change, Self::int(input)?),
-            Op::Flush => self.flush(ioctl.arg)?,
             Op::Flow => self.flow(ioctl.arg)?,
+            Op::Flush => {
+                self.flush(id, ioctl.arg)?;
+                return Ok(Outcome::Later);
+            }
             Op::Configure(layout, when) => {
                 self.configure(id, layout, when, input)?;
                 return Ok(Outcome::Later);
@@ -111,7 +114,7 @@ impl Tty {
             Known::Readable => int(count(self.discipline.count(&self.termios))),
             Known::Unsent => {
                 let echo = self.discipline.echo().len();
-                int(count(self.asks.outlet().queued() + echo))
+                int(count(self.ahead.bytes() + echo))
             }
             Known::Rs485 => {
                 let rs485 = self.actual.rs485.as_ref().ok_or(Errno::ENOTTY)?;

@@ -39,7 +39,7 @@ impl Tty {
         let wanted = wanted.ok_or(Errno::EFAULT)?;
         let flush = match when {
             When::Now => {
-                self.apply(Some(id), wanted);
+                self.apply(Some(id), wanted, false);
                 return Ok(());
             }
             When::Drained => false,
@@ -51,6 +51,7 @@ impl Tty {
 
     /// Waits until all output is transmitted.
     pub(super) fn drain(&mut self, id: u64, then: Then) {
+        self.mark_now();
         let drain = DataWrite {
             data: &[],
             drain: true,
@@ -70,9 +71,8 @@ impl Tty {
             Then::Configure { wanted, flush } => {
                 if flush {
                     self.flush_input();
-                    self.flush_owner(Flush::Input);
                 }
-                self.apply(call, wanted);
+                self.apply(call, wanted, flush);
             }
             Then::Break(ms) => self.send_break(call, ms),
             Then::Nothing => {}
@@ -80,8 +80,8 @@ impl Tty {
     }
 
     /// Makes these settings the tty's, after the owner has made them its port's where they concern
-    /// it.
-    fn apply(&mut self, call: Option<u64>, wanted: Termios) {
+    /// it; with `flush` the owner throws its input away first.
+    fn apply(&mut self, call: Option<u64>, wanted: Termios, flush: bool) {
         match (
             settings::is_hung_up(&self.termios),
             settings::is_hung_up(&wanted),
@@ -92,8 +92,14 @@ impl Tty {
         }
         let Some(change) = settings::difference(&self.termios, &wanted) else {
             self.become_settings(wanted);
+            if flush {
+                return self.flush_owner(call, Flush::Input);
+            }
             return self.finish(call);
         };
+        if flush {
+            self.flush_owner(None, Flush::Input);
+        }
         self.ask_change(&change, Ask::of(call, Purpose::Configure(wanted)));
     }
 
@@ -122,10 +128,6 @@ impl Tty {
         self.discipline.change(&old, &new);
     }
 
-    pub(super) fn ask_flush(&mut self, change: &Change, input: bool) {
-        self.ask_change(change, Ask::of(None, Purpose::Flush { input }));
-    }
-
     pub(super) fn ask_change(&mut self, change: &Change, ask: Ask) {
         let Ok(payload) = change.encode() else {
             return self.unanswered(&ask);
@@ -139,7 +141,7 @@ impl Tty {
     }
 
     /// `TCFLSH`.
-    pub(super) fn flush(&mut self, which: u64) -> Result<(), Errno> {
+    pub(super) fn flush(&mut self, id: u64, which: u64) -> Result<(), Errno> {
         let flush = match which {
             0 => Flush::Input,
             1 => Flush::Output,
@@ -152,7 +154,7 @@ impl Tty {
         if flush.output() {
             self.discipline.flush_echo();
         }
-        self.flush_owner(flush);
+        self.flush_owner(Some(id), flush);
         Ok(())
     }
 

@@ -251,7 +251,7 @@ impl Tty {
         if breaks > 0 && self.is_interrupted_by_break() {
             self.flush_input();
             self.discipline.flush_echo();
-            self.flush_owner(Flush::Output);
+            self.flush_owner(None, Flush::Output);
         }
     }
 

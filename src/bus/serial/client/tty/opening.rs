@@ -135,7 +135,7 @@ impl Tty {
     /// What was written before the last close is transmitted, or never will be.
     pub(super) fn closed(&mut self, drained: bool) {
         if !drained {
-            self.flush_owner(Flush::Output);
+            self.flush_owner(None, Flush::Output);
         }
         self.raise(false);
         self.openings.closing = false;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use tokio::time::Instant;
 
+use super::ahead::Ahead;
 use super::{Ask, Purpose, Tty};
 use crate::bus::serial::client::settings;
 use crate::bus::serial::client::termios::Termios;
@@ -22,6 +23,7 @@ impl Tty {
         self.send_lines();
         // The owner's answers to these will not come.
         self.flushing = 0;
+        self.ahead = Ahead::default();
         for Ask { call, purpose } in self.asks.pause(self.incoming.count()) {
             match purpose {
                 Purpose::Close => self.closed(true),
@@ -35,6 +37,7 @@ impl Tty {
                 | Purpose::Rs485
                 | Purpose::Lines
                 | Purpose::SetLines
+                | Purpose::Taken { .. }
                 | Purpose::Flush { .. } => self.unanswered(&Ask { call, purpose }),
             }
         }

@@ -81,20 +81,29 @@ impl Tty {
             Purpose::Rs485 => self.rs485_set(call, told(failed, payload, Settings::decode)),
             Purpose::Lines => self.lines_told(call, told(failed, payload, Lines::decode)),
             Purpose::SetLines => self.lines_told(None, told(failed, payload, Lines::decode)),
+            Purpose::Taken { bytes } => self.taken(bytes),
             Purpose::Drain(then) => match failed {
                 Some(errno) => self.finish_with(call, errno),
                 None => self.drained(call, then),
             },
-            Purpose::Finish => match failed {
-                Some(errno) => self.finish_with(call, errno),
-                None => self.finish(call),
-            },
-            Purpose::Flush { input } => self.flushing -= usize::from(input),
+            Purpose::Finish => self.finished(call, failed),
+            Purpose::Flush { input } => {
+                self.flushing -= usize::from(input);
+                self.finished(call, failed);
+            }
             Purpose::Close => self.closed(failed.is_none()),
             Purpose::Operate(done) => {
                 // Who asked may have left.
                 let _ = done.send(operated(status, payload));
             }
+        }
+    }
+
+    /// A call ends as the owner says.
+    fn finished(&self, call: Option<u64>, failed: Option<Errno>) {
+        match failed {
+            Some(errno) => self.finish_with(call, errno),
+            None => self.finish(call),
         }
     }
 

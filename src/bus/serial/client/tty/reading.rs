@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tokio::time::Instant;
 
-use super::Tty;
+use super::{Ask, Purpose, Tty};
 use crate::bus::serial::client::device::Answer;
 use crate::bus::serial::client::ldisc::Taken;
 use crate::bus::serial::client::termios::Termios;
@@ -142,7 +142,7 @@ impl Tty {
             self.asks.consume(used);
         }
         if flush {
-            self.flush_owner(Flush::Output);
+            self.flush_owner(None, Flush::Output);
         }
     }
 
@@ -153,18 +153,20 @@ impl Tty {
         self.asks.consume(forgotten);
     }
 
-    /// Lets the owner throw away what is there; nobody waits for it.
-    pub(super) fn flush_owner(&mut self, flush: Flush) {
+    /// Lets the owner throw away what is there. What comes to its port afterwards, or is written here,
+    /// is not to be thrown away with it: a call that wants this ends when it has happened.
+    pub(super) fn flush_owner(&mut self, call: Option<u64>, flush: Flush) {
         if self.asks.is_paused() {
             // Nothing is there.
-            return;
+            return self.finish(call);
         }
-        self.flushing += usize::from(flush.input());
+        let input = flush.input();
+        self.flushing += usize::from(input);
         let change = Change {
             flush: Some(flush),
             ..Change::default()
         };
-        self.ask_flush(&change, flush.input());
+        self.ask_change(&change, Ask::of(call, Purpose::Flush { input }));
     }
 }
 

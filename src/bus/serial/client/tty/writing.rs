@@ -89,7 +89,10 @@ impl Tty {
 
     /// Whether output goes out now.
     pub(super) fn is_writable(&self) -> bool {
-        !self.held && !self.discipline.is_stopped() && self.asks.outlet().writable(CHUNK)
+        !self.held
+            && !self.discipline.is_stopped()
+            && self.has_room(CHUNK)
+            && self.asks.outlet().writable(CHUNK)
     }
 
     /// Sends what is to be seen of what was received.
@@ -104,7 +107,9 @@ impl Tty {
     pub(super) fn send(&mut self, bytes: Vec<u8>) {
         if !bytes.is_empty() {
             self.lines.counters.tx = self.lines.counters.tx.wrapping_add(count(bytes.len()));
+            self.ahead.sent(bytes.len());
             self.asks.outlet().data(bytes, false);
+            self.mark();
         }
     }
 }
