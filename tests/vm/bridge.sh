@@ -101,6 +101,9 @@ attached() {
     laptop status --json | jq -e --arg device "$1" 'any(.client.attached[]; .device == $device)'
 }
 
+# attached_live true|false: whether the laptop's only device has a session with its owner.
+attached_live() { laptop status --json | jq -e --argjson live "$1" '.client.attached[0].live == $live'; }
+
 # user_of DEVICE-ID: the node that uses a device of the hub.
 user_of() {
     hub list --local --json | jq -re --arg device "$1" '.local[] | select(.id == $device) | .user.name'

@@ -177,6 +177,16 @@ case_cut() {
     must_come 20 "line 7 at the hub" said_there 7 output
     must_come 20 "line 8 at the hub" is_there 8 1
     is_there 7 0 || fail "line 7 is not low"
+    # The owner is gone for a while: the chip stays, and the lines are as before afterwards.
+    stop hub KILL
+    must_come 30 "the kernel's release of line 8" said_there 8 unused
+    must_come 60 "the loss of the session" attached_live false
+    expect_eq "line 8 here" 1 "$(<"$(here 8)/value")"
+    start_hub
+    must_come 60 "the owner's return" attached_live true
+    must_come 60 "line 7 at the hub again" said_there 7 output
+    must_come 60 "line 8 at the hub again" is_there 8 1
+
     stop laptop KILL
     must_come 60 "the safe level of line 7" is_there 7 1
     must_come 20 "the release of line 8" said_there 8 unused

@@ -194,12 +194,26 @@ LIMIT_killed_owner=90
 case_killed_owner() {
     local real remote
     with_pad
-    borrow_pad
+    borrow_pad --grace 600
     hold
     stop hub KILL
     must_come 30 "the key's release" recorded remote '(KEY_A), value 0'
     must_come 30 "the finger's end" recorded remote '(ABS_MT_TRACKING_ID), value -1'
-    must_come 30 "the end of the remote pad" no_remote_input
+    order '1 30 0, 3 57 -1'
+    expect_eq "the pad without its owner" "$remote" "$(remote_input)"
+    # The same device goes on when the owner is back.
+    start_hub
+    must_come 60 "the owner's return" attached_live true
+    order '1 304 1'
+    must_come 30 "a key after the outage" recorded remote '(BTN_SOUTH), value 1'
+    order '1 304 0'
+    must_come 30 "its release" recorded remote '(BTN_SOUTH), value 0'
+    laptop detach "hub/$PAD_ID"
+    must_come 20 "the end of the remote pad" no_remote_input
+    # For good.
+    borrow_pad --grace 1
+    stop hub KILL
+    must_come 60 "the end of the remote pad without its owner" no_remote_input
 }
 
 LIMIT_killed_user=90
