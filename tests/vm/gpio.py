@@ -21,8 +21,8 @@ LIMIT = 20
 def requested(chip, line, flags, debounce_us=0):
     """A line of a chip; outputs are low."""
     offsets = struct.pack("64I", line, *[0] * 63)
-    config = struct.pack("QI5I", flags, int(debounce_us > 0), *[0] * 5)
-    config += struct.pack("IIQQ", DEBOUNCE, 0, debounce_us, 1).ljust(240, b"\0")
+    attributes = struct.pack("IIQQ", DEBOUNCE, 0, debounce_us, 1) if debounce_us else b""
+    config = struct.pack("QI5I", flags, int(debounce_us > 0), *[0] * 5) + attributes.ljust(240, b"\0")
     request = bytearray(offsets + b"lab".ljust(32, b"\0") + config + struct.pack("II5Ii", 1, 0, *[0] * 5, 0))
     with open(chip, "rb") as file:
         fcntl.ioctl(file, GET_LINE, request)
