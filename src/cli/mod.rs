@@ -7,6 +7,7 @@ mod acl;
 mod activity;
 mod ask;
 mod attach;
+mod can;
 mod capture;
 mod client;
 mod detach;
@@ -125,6 +126,7 @@ enum Command {
     Detach(detach::Detach),
     Reset(reset::Reset),
     Serial(serial::Serial),
+    Can(can::Can),
     Pwm(pwm::Pwm),
     Status(status::Status),
     Doctor(doctor::Doctor),
@@ -170,6 +172,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         | Command::Detach(_)
         | Command::Reset(_)
         | Command::Serial(_)
+        | Command::Can(_)
         | Command::Pwm(_)
         | Command::Status(_)
         | Command::Doctor(_) => Program::Subcommand,
@@ -199,6 +202,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::Detach(args) => args.run(&context),
         Command::Reset(args) => args.run(&context),
         Command::Serial(args) => args.run(&context),
+        Command::Can(args) => args.run(&context),
         Command::Pwm(args) => args.run(&context),
         Command::Status(status::Status {}) => status::Status::run(&context),
         Command::Doctor(args) => args.run(&context),
