@@ -56,6 +56,8 @@ make_chip() {
     modprobe configfs
     mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
     modprobe gpio-sim
+    # As in gpio.sh.
+    echo 0 >/sys/kernel/tracing/options/record-cmd
     mkdir -p "$chip/bank0/line5"
     echo 8 >"$chip/bank0/num_lines"
     echo bench >"$chip/bank0/label"

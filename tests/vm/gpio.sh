@@ -21,6 +21,9 @@ prepare() {
     modprobe configfs
     mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
     modprobe gpio-sim
+    # Else every event that is watched hooks the scheduler as well, and the emulated processor does not
+    # always notice that its code was changed.
+    echo 0 >/sys/kernel/tracing/options/record-cmd
     make_namespaces
     local bank=$OWNER/bank0
     mkdir -p "$bank/line0" "$bank/line65/hog"
