@@ -67,7 +67,7 @@ fn no_more_is_on_its_way_than_the_port_soon_sends() {
     run(async {
         let mut bench = Bench::new().await;
         let fh = bench.open_raw(1, 0).await;
-        let write = bench.kernel.write_now(fh, &[7; 32768]).answer().await;
+        let write = bench.kernel.write_now(fh, &vec![7; 32768]).answer().await;
         assert_eq!(write, Answer::Written(8192));
         assert_eq!(bench.kernel.number(fh, TIOCOUTQ).await, 8192);
         let again = bench.kernel.write_now(fh, b"x").answer().await;
