@@ -44,8 +44,9 @@ tty_up() {
 
 port_id() { hub list --local --json | jq -re '.. | .id? // empty' | grep -E "^serial:(.*00:10\.0|${NEAR#/dev/}\$)"; }
 
+# attach_tty OPTION...
 attach_tty() {
-    TTY=$(attach_bus "$ID")
+    TTY=$(attach_bus "$ID" "$@")
     expect_eq "the name of the tty" /dev/ttyMC0 "$TTY"
     must_come 10 "$TTY" test -c "$TTY"
     udevadm settle --timeout=20
@@ -240,6 +241,8 @@ case_transfers() {
     exec 5<>"$TTY" 6<>"$FAR"
     both_ways
     zmodem
+    both_ways
+    xmodem
     calls lost "$NEAR" "$TTY" "$FAR"
     exec 5>&- 6>&-
 }
@@ -251,15 +254,27 @@ zmodem() {
     same "what zmodem brought" "$CASE_DIR/sent" "$CASE_DIR/got/sent"
 }
 
+# Its blocks are answered one by one: a smaller file than zmodem's.
+xmodem() {
+    head -c 65536 "$CASE_DIR/sent" >"$CASE_DIR/blocks"
+    timeout 100 rx -b -c -q "$CASE_DIR/got/blocks" <&6 >&6 2>"$CASE_DIR/rx.log" &
+    timeout 100 sx -b -k -q "$CASE_DIR/blocks" <&5 >&5 2>"$CASE_DIR/sx.log" || fail "sx ended with $?"
+    wait $! || fail "rx ended with $?"
+    same "what xmodem brought" "$CASE_DIR/blocks" "$CASE_DIR/got/blocks"
+}
+
 both_ways() {
-    local size=131072
+    local size=131072 others=()
     head -c $size "$CASE_DIR/sent" >"$CASE_DIR/there"
     tail -c $size "$CASE_DIR/sent" >"$CASE_DIR/back"
     cat "$CASE_DIR/there" >&5 &
+    others+=($!)
     cat "$CASE_DIR/back" >&6 &
+    others+=($!)
     timeout 90 head -c $size <&6 >"$CASE_DIR/got/there" &
+    others+=($!)
     timeout 90 head -c $size <&5 >"$CASE_DIR/got/back"
-    wait
+    wait "${others[@]}"
     same "the stream from the laptop" "$CASE_DIR/there" "$CASE_DIR/got/there"
     same "the stream to the laptop" "$CASE_DIR/back" "$CASE_DIR/got/back"
 }
@@ -299,7 +314,24 @@ case_hang_up() {
     NEAR=/dev/$(uart 10)
     expect_eq "the port that came back" "$ID" "$(port_id)"
 
-    attach_tty
+    # The owner is gone for a while: the reader waits, and the port is as it was afterwards.
+    attach_tty --grace 600
+    stty -F "$FAR" 57600
+    stty -F "$TTY" raw -echo 57600 -hupcl
+    start reader head -c 6 "$TTY"
+    must_come 20 "a reader" opened "$TTY"
+    stop hub KILL
+    must_come 60 "the loss of the session" attached_live false
+    stty -F "$NEAR" 9600
+    start_hub
+    must_come 60 "the owner's return" attached_live true
+    expect_eq "the owner's speed" 57600 "$(stty -F "$NEAR" speed)"
+    printf 'after\n' >"$FAR"
+    must_come 20 "the line at the reader that waited" grep -qx after "$CASE_DIR/reader.log"
+    rm "$CASE_DIR/reader.pid"
+    detach_bus "$ID"
+
+    attach_tty --grace 1
     reads killed
     stop hub KILL
     hung_up killed

@@ -16,6 +16,8 @@ pub(super) fn boot() -> Boot {
         script: "serial_tty.sh",
         devices: UARTS,
         cases: vec![
+            pass("tty::settings_and_calls_are_those_of_a_uart", "calls"),
+            pass("tty::zmodem_and_streams_lose_nothing", "transfers"),
             pass("tty::lines_and_breaks_are_the_owners", "lines"),
             pass("tty::picocom_minicom_and_screen_talk_over_it", "terminals"),
             pass("tty::hangs_up_when_the_port_goes", "hang_up"),
