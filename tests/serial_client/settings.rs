@@ -1,3 +1,4 @@
+use myclerk::bus::Refused;
 use myclerk::bus::serial::client::device::Answer;
 use myclerk::bus::serial::client::termios::flag;
 use myclerk::bus::serial::op::{Change, Flow, Flush, Rs485, Settings};
@@ -137,6 +138,29 @@ fn a_port_with_rs485_tells_and_takes_its_settings() {
         let actual = Settings::default().with(&change);
         bench.owner.respond(corr, actual.encode().unwrap());
         assert_eq!(set.answer().await, Answer::Done(wanted));
+    });
+}
+
+#[test]
+fn what_the_owners_driver_cannot_do_is_no_ioctl_of_the_tty() {
+    run(async {
+        let mut bench = Bench::with(Settings {
+            rs485: Some(Rs485 {
+                on: false,
+                ..Rs485::default()
+            }),
+            ..Settings::default()
+        })
+        .await;
+        let fh = bench.open().await;
+        let mut wanted = bench.kernel.get(fh, 0x542E, 32).await;
+        wanted[..4].copy_from_slice(&3_u32.to_ne_bytes());
+        let set = bench.kernel.pointed(fh, 0x542F, &wanted, 32).await;
+        let (corr, _) = bench.owner.request(Opcode::SerialPortConfigure).await;
+        let refused = Refused::unsupported("no RS-485");
+        let outlet = &bench.owner.0.outlet;
+        outlet.respond(corr, refused.status, refused.payload());
+        assert_eq!(set.answer().await, failed(Errno::ENOTTY));
     });
 }
 

@@ -145,6 +145,11 @@ def of_32_bits(port):
 
 def ways_to_wait(path, far):
     file = opened(path, os.O_NONBLOCK)
+    # pyserial has set VMIN to 0, with which no read waits.
+    expect("a read of nothing", b"", os.read(file, 1))
+    attributes = termios.tcgetattr(file)
+    attributes[6][termios.VMIN] = 1
+    termios.tcsetattr(file, termios.TCSANOW, attributes)
     expect("a read that does not wait", "EAGAIN", name_of(os.read, file, 1))
     poll = select.poll()
     poll.register(file, select.POLLIN)

@@ -17,8 +17,6 @@ prepare() {
     local port
     for port in "$NEAR" "$FAR"; do
         python3 "$CALLS" base "/dev/$port" 3000000
-        # Fewer interrupts, each of which costs an emulated processor much.
-        echo 14 >"/sys/class/tty/$port/rx_trig_bytes"
     done
 }
 
@@ -35,6 +33,9 @@ tty_up() {
     NEAR=/dev/$(uart 10)
     FAR=/dev/$(uart 11)
     [[ -c $NEAR && -c $FAR ]] || fail "the guest has no UARTs: '$NEAR', '$FAR'"
+    # Fewer interrupts, each of which costs an emulated processor much. A speed below 2400 makes it 1, and it
+    # stays so.
+    echo 14 | tee "/sys/class/tty/${NEAR##*/}/rx_trig_bytes" >"/sys/class/tty/${FAR##*/}/rx_trig_bytes"
     stty -F "$FAR" 115200 raw -echo
     bridge_up
     ID=$(port_id)
@@ -76,7 +77,7 @@ opened() { find /proc/[0-9]*/fd -lname "$1" 2>/dev/null | grep -q .; }
 closed() { ! opened "$1"; }
 
 # waits NAME CALL: whether it stands in that call of its third file: its number, with its arguments.
-waits() { [[ $(<"/proc/$(pid_of "$1")/syscall") == "${2/ / 0x3 }"* ]]; }
+waits() { [[ $(cat "/proc/$(pid_of "$1")/syscall") == "${2/ / 0x3 }"* ]]; }
 
 READ=0
 IOCTL=16
@@ -117,6 +118,8 @@ kept() {
 
 # Programs that are killed while they wait go at once, and a reader takes no byte with it.
 killed() {
+    # Programs before have set VMIN to 0, with which no read waits.
+    stty -F "$TTY" raw -echo
     start watcher python3 "$CALLS" wait_for_lines "$TTY" "$FAR"
     must_come 20 "a program that waits for the lines" waits watcher "$IOCTL 0x545c"
     start reader cat "$TTY"

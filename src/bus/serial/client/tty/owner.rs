@@ -153,6 +153,10 @@ fn errno(status: Status, payload: &[u8]) -> Errno {
     {
         return Errno::from_raw(number);
     }
+    if error.sub == sub::UNSUPPORTED {
+        // What a driver says to what its port cannot do.
+        return Errno::ENOTTY;
+    }
     match status {
         Status::BadRequest => Errno::EINVAL,
         Status::Forbidden => Errno::EACCES,
