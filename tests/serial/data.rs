@@ -106,6 +106,27 @@ fn a_request_that_drains_is_answered_when_the_last_byte_is_out() {
 }
 
 #[test]
+fn nobody_has_to_wait_for_a_port_that_does_not_transmit() {
+    run(async || {
+        let fake = Fake::new();
+        fake.hold();
+        let mut peer = Peer::new(&fake).await;
+        let drained = peer.send(Opcode::SerialDataWrite, write(b"two", true));
+        until(|| fake.acts().contains(&Act::Drain)).await;
+        peer.stream.outlet.cancel(drained);
+        let (status, error) = peer.answer(drained).await.expect_err("it was given up");
+        assert_eq!(
+            (status, error.sub.as_ref()),
+            (Status::Timeout, sub::CANCELLED)
+        );
+        fake.let_go();
+        let next = peer.ask(Opcode::SerialDataWrite, write(b"three", true));
+        assert!(next.await.is_ok());
+        assert_eq!(fake.sent(), b"twothree");
+    });
+}
+
+#[test]
 fn an_empty_request_that_drains_waits_for_the_data_before_it() {
     run(async || {
         let fake = Fake::new();

@@ -6,6 +6,7 @@ use myclerk::bus::serial::client::device::Answer;
 use myclerk::bus::serial::client::outage::Outage;
 use myclerk::bus::serial::op::{Change, ControlSet, Lines, OpenRequest, Settings};
 use myclerk::bus::{Ended, Handle as _, Opener, Parameters};
+use myclerk::kernel::cuse::Body;
 use myclerk::wire::opcode::Opcode;
 use myclerk::wire::status::Status;
 use nix::errno::Errno;
@@ -246,13 +247,26 @@ fn a_tty_can_be_given_back_and_closed_during_an_outage() {
         let fh = rig.bench.open_raw(1, 0).await;
         rig.cut().await;
         rig.bench.kernel.release(fh);
-        let open = rig
-            .bench
-            .kernel
-            .call(myclerk::kernel::cuse::Body::Open { flags: 2 });
+        let open = rig.bench.kernel.call(Body::Open { flags: 2 });
         let again = crate::rig::opened(open.answer().await);
         rig.bench.kernel.release(again);
         rig.bench.steering.detach();
         assert_eq!(rig.bench.ended.await.unwrap(), Ended::Detached);
     });
+}
+
+#[test]
+fn a_last_close_at_the_moment_of_the_loss_lets_the_next_program_in() {
+    for _ in 0..32 {
+        run(async {
+            let mut rig = Rig::new().await;
+            let fh = rig.bench.open_raw(1, 0).await;
+            rig.bench.kernel.release(fh);
+            rig.cut().await;
+            rig.mend().await;
+            let open = rig.bench.kernel.call(Body::Open { flags: 2 });
+            let answer = tokio::time::timeout(Duration::from_secs(50), open.answer());
+            crate::rig::opened(answer.await.expect("the tty can be opened"));
+        });
+    }
 }

@@ -115,18 +115,24 @@ fn the_speed_0_drops_the_lines_and_another_one_raises_them() {
     });
 }
 
+/// Its driver knows RS-485, which is off.
+async fn with_rs485() -> (Bench, u64) {
+    let mut bench = Bench::with(Settings {
+        rs485: Some(Rs485 {
+            on: false,
+            ..Rs485::default()
+        }),
+        ..Settings::default()
+    })
+    .await;
+    let fh = bench.open().await;
+    (bench, fh)
+}
+
 #[test]
 fn a_port_with_rs485_tells_and_takes_its_settings() {
     run(async {
-        let mut bench = Bench::with(Settings {
-            rs485: Some(Rs485 {
-                on: false,
-                ..Rs485::default()
-            }),
-            ..Settings::default()
-        })
-        .await;
-        let fh = bench.open().await;
+        let (mut bench, fh) = with_rs485().await;
         let bytes = bench.kernel.get(fh, 0x542E, 32).await;
         assert_eq!(bytes[..4], 2_u32.to_ne_bytes());
         let mut wanted = bytes;
@@ -144,15 +150,7 @@ fn a_port_with_rs485_tells_and_takes_its_settings() {
 #[test]
 fn what_the_owners_driver_cannot_do_is_no_ioctl_of_the_tty() {
     run(async {
-        let mut bench = Bench::with(Settings {
-            rs485: Some(Rs485 {
-                on: false,
-                ..Rs485::default()
-            }),
-            ..Settings::default()
-        })
-        .await;
-        let fh = bench.open().await;
+        let (mut bench, fh) = with_rs485().await;
         let mut wanted = bench.kernel.get(fh, 0x542E, 32).await;
         wanted[..4].copy_from_slice(&3_u32.to_ne_bytes());
         let set = bench.kernel.pointed(fh, 0x542F, &wanted, 32).await;

@@ -406,6 +406,8 @@ case_errors() {
     must_be near 123#AA 456#BB 2000008C#0001090800000000 \
         20000204#0004000000000060 20000204#0010000000000082 20000040#0000000000000000
     expect_eq "the owner's state" BUS-OFF "$(bus_state $adapter)"
+    expect_eq "the state that the laptop is told" bus-off \
+        "$(laptop can status hub/can:$adapter --json | jq -r .state)"
     stop near
 
     # Setting it starts it again.
@@ -418,6 +420,9 @@ case_errors() {
     on cli cansend mc-$adapter 123#DD
     must_come 20 "a frame at the adapter after the restart" grep -qx t1231DD "$CASE_DIR/adapter.log"
     must_hear near 2 "after the restart"
+    laptop can configure hub/can:$adapter --bitrate 500000 >"$CASE_DIR/configure.log" 2>&1 ||
+        fail "configure: $(tail -n 1 "$CASE_DIR/configure.log")"
+    expect_eq "the bit rate that the laptop set" 500000 "$(bitrate $adapter)"
     detach_bus can:$adapter
 }
 

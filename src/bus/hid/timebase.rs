@@ -25,8 +25,11 @@ impl Timebase {
 
     /// How long that was on its way, compared with the shortest delay, for what has arrived now.
     pub(super) fn delay(&mut self, others: u64, now: u64) -> u64 {
-        if now.saturating_sub(self.since) > WINDOW {
-            self.least = [None, self.least[0]];
+        let passed = now.saturating_sub(self.since);
+        if passed > WINDOW {
+            // After a pause nothing is known: clocks drift apart, and machines sleep.
+            let last = self.least[0].filter(|_| passed <= 2 * WINDOW);
+            self.least = [None, last];
             self.since = now;
         }
         let difference = now.wrapping_sub(others);
@@ -67,6 +70,15 @@ mod tests {
         assert_eq!(time.translate(400, 1001), 1000);
         assert_eq!(time.translate(u64::MAX, 1002), 1000);
         assert_eq!(time.translate(900, 1002), 1002);
+    }
+
+    #[test]
+    fn what_comes_after_a_pause_is_not_late_by_what_was_before() {
+        let mut time = Timebase::default();
+        assert_eq!(time.delay(0, 1000), 0);
+        // Two days later the other's clock is 12 s behind.
+        let later = 172_800_000_000;
+        assert_eq!(time.delay(later - 12_000_000, later), 0);
     }
 
     #[test]

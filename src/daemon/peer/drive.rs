@@ -244,7 +244,14 @@ impl Peer {
                 payload,
                 more,
             } => {
-                if let Some(call) = self.0.calls.borrow_mut().remove(&(stream, corr)) {
+                // The end of a session answers what is outstanding with that status (profile 14.3); that
+                // it ended is told anyway.
+                let lost = status == Status::ServiceUnavailable && self.is_ending();
+                let call = self.0.calls.borrow_mut().remove(&(stream, corr));
+                if lost {
+                    return;
+                }
+                if let Some(call) = call {
                     // The caller may have given up waiting.
                     let _ = call.send(Answer { status, payload });
                     return;
@@ -288,8 +295,12 @@ impl Peer {
                 status,
                 payload: _,
             } => {
-                // The end of a session resets its streams with that status (profile 14.3).
-                let lost = status == Status::ServiceUnavailable && self.is_ending();
+                // So does the end of a session with its streams. A peer that answers neither a request nor
+                // its CANCEL is gone, though the session is not known to be lost yet.
+                let lost = match status {
+                    Status::ServiceUnavailable => self.is_ending(),
+                    status => status == Status::Timeout,
+                };
                 let end = if lost {
                     Inbound::Closed
                 } else {

@@ -77,6 +77,8 @@ pub(super) struct Pump {
     steered: bool,
     answers: BTreeMap<u32, Asked>,
     settings: Vec<Setting>,
+    /// What sets the owner's interface again.
+    restoring: BTreeMap<u32, Opcode>,
     /// The owner lets us send.
     writes: bool,
     /// Frames of local programs.
@@ -104,6 +106,7 @@ impl Pump {
             steered: true,
             answers: BTreeMap::new(),
             settings: Vec::new(),
+            restoring: BTreeMap::new(),
             writes: way.writes,
             sending: Waiting::new(),
             heard: Waiting::new(),
@@ -275,6 +278,14 @@ impl Pump {
                 payload,
                 ..
             } => {
+                // The owner says no where somebody else decides about its interface now.
+                if let Some(opcode) = self
+                    .restoring
+                    .remove(&corr)
+                    .filter(|_| !status.is_success())
+                {
+                    tracing::warn!(%opcode, %status, "the owner's interface is not set as it was");
+                }
                 if let Some(Asked { answer, setting }) = self.answers.remove(&corr) {
                     self.keep(setting.filter(|_| status.is_success()));
                     // Whoever asked may have left.
@@ -297,6 +308,7 @@ impl Pump {
             Ok(returning) => self.returning = Some(returning),
             Err(ended) => return Some(ended),
         }
+        self.restoring.clear();
         // Another stream's credit.
         self.heard.iter_mut().for_each(|(_, bytes)| *bytes = 0);
         for (_, Asked { answer, .. }) in core::mem::take(&mut self.answers) {
@@ -312,9 +324,13 @@ impl Pump {
         (self.stream, self.writes) = (way.stream, way.writes);
         self.outage.end();
         for Setting { opcode, payload } in self.settings.clone() {
-            // The owner says no where somebody else decides about its interface now.
-            if let Err(error) = self.stream.outlet.request(outgoing(opcode, payload)) {
-                tracing::warn!(%opcode, %error, "the owner's interface is not set as it was");
+            match self.stream.outlet.request(outgoing(opcode, payload)) {
+                Ok(corr) => {
+                    self.restoring.insert(corr, opcode);
+                }
+                Err(error) => {
+                    tracing::warn!(%opcode, %error, "the owner's interface is not set as it was");
+                }
             }
         }
     }

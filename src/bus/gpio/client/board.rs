@@ -16,6 +16,7 @@ use super::local::{Change, LineChange};
 use super::names;
 use crate::bus::outage::{Returning, again, returned};
 use crate::bus::{AskError, Ended};
+use crate::wire::status::Status;
 
 /// How often the owner is asked whether it is still there, while no stream would tell.
 const PRESENCE: Duration = Duration::from_secs(5);
@@ -139,10 +140,18 @@ impl Board {
 
     /// Why the owner is not there.
     async fn absent(&self) -> Option<Ended> {
+        let session = self.desk.session.get();
         match self.desk.info(0).await {
             Ok(_) | Err(AskError::NotSent(_)) => None,
-            Err(AskError::Ended(_)) => {
-                self.desk.lost(self.desk.session.get());
+            // One that does not answer, or has not found its chips again, is waited for.
+            Err(
+                AskError::Ended(_)
+                | AskError::Refused {
+                    status: Status::Timeout | Status::NotFound | Status::ServiceUnavailable,
+                    ..
+                },
+            ) => {
+                self.desk.lost(session);
                 None
             }
             Err(AskError::Refused { status, .. }) => Some(Ended::Owner(status)),

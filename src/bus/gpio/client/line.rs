@@ -152,7 +152,11 @@ impl Worker {
     async fn found(&mut self, given: Result<Given, Ended>) {
         self.returning = None;
         let given = match given {
-            Ok(given) => given,
+            // Of the session that there is now, whichever it was asked for in.
+            Ok(given) => Given {
+                session: self.desk.session.get(),
+                ..given
+            },
             Err(ended) => {
                 let line = self.line.number;
                 tracing::warn!(line, %ended, "the owner does not give this line again");

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tokio::sync::oneshot;
 
 use super::termios::Termios;
-use crate::bus::serial::op::Lines;
+use crate::bus::serial::op::{DataWrite, Lines};
 use crate::bus::{AskError, Outgoing, Outlet, OutletError};
 use crate::wire::class::Class;
 use crate::wire::opcode::Opcode;
@@ -98,6 +98,18 @@ pub struct Question {
     pub payload: Vec<u8>,
     /// Milliseconds after which it is given up; 0 is never.
     pub timeout_ms: u32,
+}
+
+impl Question {
+    /// To know when the port has taken what was sent before or, with `drain`, transmitted it.
+    pub fn after_writes(drain: bool, timeout_ms: u32) -> Self {
+        let nothing = DataWrite { data: &[], drain };
+        Self {
+            opcode: Opcode::SerialDataWrite,
+            payload: nothing.encode(),
+            timeout_ms,
+        }
+    }
 }
 
 /// The requests to the owner.
@@ -250,7 +262,11 @@ impl Asks {
     /// not be asked for again comes back, the rest waits.
     pub fn pause(&mut self, unused: usize) -> Vec<Ask> {
         (self.paused, self.stale) = (true, unused);
-        let mut failed = Vec::new();
+        let (again, failed): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|(_, ask)| ask.purpose.repeats());
+        self.waiting = again;
+        let mut failed: Vec<_> = failed.into_iter().map(|(_, ask)| ask).collect();
         for Sent { ask, again } in std::mem::take(&mut self.outstanding).into_values().rev() {
             match again {
                 Some(outgoing) => self.waiting.push_front((outgoing, ask)),

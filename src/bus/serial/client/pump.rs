@@ -150,6 +150,8 @@ impl Pump {
                 Happened::Order((set, done)) => self.tty.run(&set, done),
             }
         };
+        // Nobody wants the port back any more.
+        self.returning = None;
         self.tty.end();
         left();
         if ended == Ended::Detached {

@@ -167,15 +167,36 @@ impl Tty {
     /// Asks the owner; a call whose question cannot be sent fails.
     fn ask(&mut self, question: Question, ask: Ask) {
         if let Err(ask) = self.asks.send(question, ask) {
-            self.unanswered(&ask);
+            self.unanswered(ask);
         }
     }
 
-    /// The owner does not answer any more.
-    fn unanswered(&self, ask: &Ask) {
-        if let Some(id) = ask.call {
+    /// The owner does not answer this any more.
+    fn unanswered(&mut self, Ask { call, purpose }: Ask) {
+        match purpose {
+            // Nothing is transmitted any more; the next program may open the tty.
+            Purpose::Close => self.closed(true),
+            Purpose::Flush { input } => self.flushed(input),
+            Purpose::Operate(done) => {
+                // Who asked may have left.
+                let _ = done.send(Err(outage::cut()));
+            }
+            Purpose::Configure(_)
+            | Purpose::Rs485
+            | Purpose::Lines
+            | Purpose::SetLines
+            | Purpose::Taken { .. }
+            | Purpose::Drain(_)
+            | Purpose::Finish => {}
+        }
+        if let Some(id) = call {
             self.fail(id, Errno::EIO);
         }
+    }
+
+    /// The owner has thrown away what it had, or never will.
+    fn flushed(&mut self, input: bool) {
+        self.flushing = self.flushing.saturating_sub(usize::from(input));
     }
 
     /// A signal came to a program that waits.

@@ -2,8 +2,6 @@
 //! a UART: what it believes to be sent is soon sent, so that its own timeouts hold.
 
 use super::{Ask, Purpose, Question, Tty};
-use crate::bus::serial::op::DataWrite;
-use crate::wire::opcode::Opcode;
 
 /// At least so many bytes may be on their way.
 const LEAST: usize = 8192;
@@ -69,15 +67,7 @@ impl Tty {
             return;
         }
         self.ahead.marks += 1;
-        let nothing = DataWrite {
-            data: &[],
-            drain: false,
-        };
-        let question = Question {
-            opcode: Opcode::SerialDataWrite,
-            payload: nothing.encode(),
-            timeout_ms: 0,
-        };
+        let question = Question::after_writes(false, 0);
         self.ask(question, Ask::of(None, Purpose::Taken { bytes }));
     }
 

@@ -10,7 +10,7 @@ use crate::bus::serial::client::settings;
 use crate::bus::serial::client::structs;
 use crate::bus::serial::client::termios::Termios;
 use crate::bus::serial::op::{
-    Break, Change, ControlSet, DataWrite, Flow, Flush, MAX_BREAK_MS, Settings, Step,
+    Break, Change, ControlSet, Flow, Flush, MAX_BREAK_MS, Settings, Step,
 };
 use crate::wire::opcode::Opcode;
 
@@ -52,15 +52,7 @@ impl Tty {
     /// Waits until all output is transmitted.
     pub(super) fn drain(&mut self, id: u64, then: Then) {
         self.mark_now();
-        let drain = DataWrite {
-            data: &[],
-            drain: true,
-        };
-        let question = Question {
-            opcode: Opcode::SerialDataWrite,
-            payload: drain.encode(),
-            timeout_ms: 0,
-        };
+        let question = Question::after_writes(true, 0);
         self.ask(question, Ask::of(Some(id), Purpose::Drain(then)));
     }
 
@@ -130,7 +122,7 @@ impl Tty {
 
     pub(super) fn ask_change(&mut self, change: &Change, ask: Ask) {
         let Ok(payload) = change.encode() else {
-            return self.unanswered(&ask);
+            return self.unanswered(ask);
         };
         let question = Question {
             opcode: Opcode::SerialPortConfigure,
@@ -164,7 +156,7 @@ impl Tty {
             ms: ms.clamp(1, MAX_BREAK_MS),
         };
         let Ok(payload) = of.encode() else {
-            return self.unanswered(&ask);
+            return self.unanswered(ask);
         };
         let question = Question {
             opcode: Opcode::SerialBreak,

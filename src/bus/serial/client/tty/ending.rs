@@ -10,7 +10,7 @@ impl Tty {
             return;
         }
         for ask in self.asks.close() {
-            self.unanswered(&ask);
+            self.unanswered(ask);
         }
         self.hang_up();
         self.end_openings();

@@ -162,7 +162,7 @@ impl Tty {
     /// Asks for a change of the lines, or a sequence of them.
     pub(super) fn ask_control(&mut self, set: &ControlSet, ask: Ask) {
         let Ok(payload) = set.encode() else {
-            return self.unanswered(&ask);
+            return self.unanswered(ask);
         };
         let question = Question {
             opcode: Opcode::SerialControlSet,

@@ -5,8 +5,7 @@ use nix::errno::Errno;
 use super::{Answer, Ask, OpenFile, Purpose, Question, Tty};
 use crate::bus::serial::client::settings;
 use crate::bus::serial::client::termios::flag;
-use crate::bus::serial::op::{ControlSet, DataWrite, Flush};
-use crate::wire::opcode::Opcode;
+use crate::bus::serial::op::{ControlSet, Flush};
 
 const O_NONBLOCK: u32 = 0o4000;
 /// For so long output may go on after the last close, in milliseconds (kernel `closing_wait`).
@@ -119,15 +118,7 @@ impl Tty {
                 return self.raise(false);
             }
             self.openings.closing = true;
-            let drain = DataWrite {
-                data: &[],
-                drain: true,
-            };
-            let question = Question {
-                opcode: Opcode::SerialDataWrite,
-                payload: drain.encode(),
-                timeout_ms: CLOSING_MS,
-            };
+            let question = Question::after_writes(true, CLOSING_MS);
             self.ask(question, Ask::of(None, Purpose::Close));
         }
     }

@@ -24,22 +24,8 @@ impl Tty {
         // The owner's answers to these will not come.
         self.flushing = 0;
         self.ahead = Ahead::default();
-        for Ask { call, purpose } in self.asks.pause(self.incoming.count()) {
-            match purpose {
-                Purpose::Close => self.closed(true),
-                Purpose::Operate(done) => {
-                    // Who asked may have left.
-                    let _ = done.send(Err(cut()));
-                }
-                Purpose::Drain(_)
-                | Purpose::Finish
-                | Purpose::Configure(_)
-                | Purpose::Rs485
-                | Purpose::Lines
-                | Purpose::SetLines
-                | Purpose::Taken { .. }
-                | Purpose::Flush { .. } => self.unanswered(&Ask { call, purpose }),
-            }
+        for ask in self.asks.pause(self.incoming.count()) {
+            self.unanswered(ask);
         }
         self.settle(now);
     }
@@ -64,7 +50,7 @@ impl Tty {
         }
         self.ask_lines(None);
         for ask in self.asks.later(later) {
-            self.unanswered(&ask);
+            self.unanswered(ask);
         }
         self.settle(now);
     }

@@ -68,7 +68,7 @@ impl Tty {
 
     fn response(&mut self, corr: u32, status: Status, payload: &[u8]) {
         for ask in self.asks.go_on() {
-            self.unanswered(&ask);
+            self.unanswered(ask);
         }
         let Some(Ask { call, purpose }) = self.asks.answered(corr) else {
             return;
@@ -88,7 +88,7 @@ impl Tty {
             },
             Purpose::Finish => self.finished(call, failed),
             Purpose::Flush { input } => {
-                self.flushing -= usize::from(input);
+                self.flushed(input);
                 self.finished(call, failed);
             }
             Purpose::Close => self.closed(failed.is_none()),

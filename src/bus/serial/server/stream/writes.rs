@@ -128,8 +128,17 @@ impl Writes {
         false
     }
 
-    /// The peer gives a request up; true when nothing of it was written, so that it is not performed.
+    /// The peer gives a request up; true when it is not answered otherwise: nothing of it was written, so
+    /// that it is not performed, or only its transmission was still waited for.
     pub(super) fn cancel(&mut self, corr: u32) -> bool {
+        if let Some((chunk, _)) = &mut self.draining.0
+            && let Origin::Drain(draining) = chunk.origin
+            && draining == corr
+        {
+            // The port goes on; nobody waits for it.
+            chunk.origin = Origin::Data;
+            return true;
+        }
         let before = self.queue.len();
         self.queue
             .retain(|chunk| chunk.taken > 0 || chunk.origin.corr() != Some(corr));

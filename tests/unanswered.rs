@@ -1,4 +1,4 @@
-//! A stream between its opening request and the answer, over a whole session in memory.
+//! What becomes of streams that nobody answers, over a whole session in memory.
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
 mod session_support;
@@ -7,13 +7,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use myclerk::bus::{self, Inbound};
+use myclerk::bus::{self, Inbound, Outgoing};
 use myclerk::daemon::peer::{self, Incoming, Peer, PeerStream, Service};
 use myclerk::kernel::clock;
 use myclerk::link::connection::Connection;
 use myclerk::session::Session;
 use myclerk::transport::memory;
+use myclerk::wire::class::Class;
 use myclerk::wire::opcode::Opcode;
+use myclerk::wire::status::{Status, sub};
 use session_support::{Run, client, hub};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
@@ -21,11 +23,12 @@ use tokio::task::LocalSet;
 /// Only a hang takes this long.
 const HANG: Duration = Duration::from_secs(60);
 
-/// Takes every stream and answers nothing.
+/// Takes every stream and answers no more than its opening.
 #[derive(Default)]
 struct Slow {
     taken: RefCell<Vec<PeerStream>>,
     asked: Notify,
+    opens: bool,
 }
 
 struct Serving(Rc<Slow>);
@@ -33,6 +36,9 @@ struct Serving(Rc<Slow>);
 impl Service for Serving {
     fn request(&self, peer: &Peer, request: Incoming) {
         let stream = peer.take_stream(request.stream);
+        if self.0.opens {
+            peer.respond(request.stream, request.corr, Status::Ok, vec![0x80]);
+        }
         self.0.taken.borrow_mut().push(stream);
         self.0.asked.notify_one();
     }
@@ -58,13 +64,64 @@ fn peers(owner: &Rc<Slow>) -> (Peer, Peer) {
     )
 }
 
-#[test]
-fn an_opening_that_is_given_up_holds_nothing_at_the_owner() {
+/// What the using side hears after it asked for something with this time limit, once `then` was done.
+async fn heard(timeout_ms: u32, then: impl FnOnce(Peer)) -> Vec<Inbound> {
+    let owner = Rc::new(Slow {
+        opens: true,
+        ..Slow::default()
+    });
+    let (near, far) = peers(&owner);
+    let opening = near.open(Opcode::SerialPortOpen, vec![0x80], HANG);
+    let (_, mut stream) = opening.await.expect("an open stream");
+    let request = Outgoing {
+        opcode: Opcode::SerialControlGet,
+        class: Class::Interactive,
+        payload: vec![0x80],
+        reply_len: 100,
+        timeout_ms,
+        deadline_ms: 0,
+    };
+    stream.outlet.request(request).expect("a request");
+    then(far);
+    let mut heard = Vec::new();
+    while let Ok(Some(inbound)) = tokio::time::timeout(HANG, stream.inbound.recv()).await {
+        heard.push(inbound);
+    }
+    heard
+}
+
+fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
-    LocalSet::new().block_on(&runtime, async {
+    LocalSet::new().block_on(&runtime, test);
+}
+
+#[test]
+fn a_lost_session_answers_nothing_and_closes_its_streams() {
+    run(async {
+        let end = |far: Peer| far.close(Status::ServiceUnavailable, sub::SHUTTING_DOWN);
+        assert_eq!(heard(0, end).await, [Inbound::Closed]);
+    });
+}
+
+#[test]
+fn a_peer_that_answers_neither_a_request_nor_its_cancel_is_lost() {
+    run(async {
+        let kept = RefCell::new(None);
+        let heard = heard(1, |far| drop(kept.replace(Some(far)))).await;
+        // The request itself has timed out.
+        let [Inbound::Response { status, .. }, end] = &heard[..] else {
+            panic!("{heard:?}");
+        };
+        assert_eq!((*status, end), (Status::Timeout, &Inbound::Closed));
+    });
+}
+
+#[test]
+fn an_opening_that_is_given_up_holds_nothing_at_the_owner() {
+    run(async {
         let owner = Rc::new(Slow::default());
         let (near, _far) = peers(&owner);
         let opening = near.open(Opcode::CanInterfaceOpen, vec![0x80], HANG);
