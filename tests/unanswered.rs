@@ -1,5 +1,9 @@
 //! What becomes of streams that nobody answers, over a whole session in memory.
-#![expect(clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod session_support;
 
