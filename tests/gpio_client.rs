@@ -49,6 +49,8 @@ struct Owner {
     busy: RefCell<Vec<u32>>,
     /// Another chip is there now.
     replaced: Cell<bool>,
+    /// It does not answer in time.
+    silent: Cell<bool>,
     /// Lines that cannot be watched.
     deaf: RefCell<Vec<u32>>,
     told: RefCell<Vec<Told>>,
@@ -202,7 +204,10 @@ impl Bench {
         let (serving, called) = (Rc::clone(&owner), Rc::clone(&owner));
         let session = FakeSession::new(
             move |opened| drop(spawn_local(Rc::clone(&serving).serve(opened))),
-            move |opcode, payload| Ok(called.call(opcode, payload)),
+            move |opcode, payload| {
+                let silent = called.silent.get().then(Refused::cancelled);
+                silent.map_or_else(|| Ok(called.call(opcode, payload)), Err)
+            },
         );
         let mut wish = Wish {
             device: CHIP.to_owned(),

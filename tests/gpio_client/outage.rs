@@ -171,3 +171,25 @@ fn a_chip_that_is_detached_meanwhile_is_gone_at_once() {
         assert!(bench.sim.removed.get());
     });
 }
+
+#[test]
+fn an_idle_chip_waits_for_an_owner_that_does_not_answer() {
+    on_this_thread(async {
+        let bench = Bench::for_grace(GRACE, lines(2), &[("follow", "none")]).await;
+        bench.owner.silent.set(true);
+        sleep(Duration::from_secs(20)).await;
+        assert!(!bench.local.handle.is_live());
+        assert!(!bench.sim.removed.get());
+        bench.owner.silent.set(false);
+        sleep(Duration::from_secs(5)).await;
+        assert!(bench.local.handle.is_live());
+        bench.owner.silent.set(true);
+        let began = tokio::time::Instant::now();
+        let ended = bench.local.ended.await;
+        assert!(
+            matches!(ended, Ended::Owner(_) | Ended::Session),
+            "{ended:?}"
+        );
+        assert!(began.elapsed() >= GRACE);
+    });
+}
