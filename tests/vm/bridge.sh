@@ -147,10 +147,12 @@ ports_in_use() {
     awk '$1 != "hub" && $3 != "004"' /sys/devices/platform/vhci_hcd.0/status* | wc -l
 }
 
-# What the kernel rightly says of a disk that went away while it was read, or while it was looked
-# through for partitions.
+# What the kernel rightly says of a disk that went away while it was read, set up, or looked through
+# for partitions.
 allow_lost_disk() {
     allow_kernel '(I/O error|Buffer I/O error on|device offline error).* dev sd[a-z]'
+    allow_kernel 'sd [0-9:]+: \[sd[a-z]\] (Asking for cache data failed|Assuming drive cache|No Caching mode page)'
+    allow_kernel 'sd [0-9:]+: \[sd[a-z]\] (Read Capacity\([0-9]+\) failed|Sense not available|Test WP failed)'
     allow_kernel '(ldm_validate_partition_table\(\): Disk read failed|unable to read (RDB block|partition table))'
 }
 
