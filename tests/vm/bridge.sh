@@ -56,13 +56,16 @@ bridge_up() {
     start_laptop
 }
 
-join_laptop() {
+join_laptop() { admit laptop; }
+
+# admit MACHINE: it joins the hub's family by a token; its command is called as it is.
+admit() {
     # The token of an earlier invite of this case is of no use.
     rm -f "$CASE_DIR/invite.log"
     as_hub invite --yes --json
     start invite "${COMMAND[@]}"
     must_come 30 "the invite's token" token_of invite
-    laptop join "$(token_of invite)" "$HUB_ADDRESS" --name laptop >"$CASE_DIR/join.log" 2>&1 ||
+    "$1" join "$(token_of invite)" "$HUB_ADDRESS" --name "$1" >"$CASE_DIR/join.log" 2>&1 ||
         fail "join: $(tail -n 1 "$CASE_DIR/join.log")"
     must_come 20 "the end of the invite" stopped invite
     rm -f "$CASE_DIR/invite.pid"

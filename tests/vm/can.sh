@@ -310,14 +310,7 @@ second_joins() {
     ip -n cli2 link set veth-cli2 up
     ip -n cli2 link set lo up
     ip -n cli2 route add $SRV_ADDRESS via 10.77.1.1
-    rm -f "$CASE_DIR/invite.log"
-    as_hub invite --yes --json
-    start invite "${COMMAND[@]}"
-    must_come 30 "the second invite's token" token_of invite
-    second join "$(token_of invite)" "$HUB_ADDRESS" --name second >"$CASE_DIR/join.log" 2>&1 ||
-        fail "join: $(tail -n 1 "$CASE_DIR/join.log")"
-    must_come 20 "the end of the invite" stopped invite
-    rm -f "$CASE_DIR/invite.pid"
+    admit second
     hub acl grant $BUS second
     as_second client
     start second "${COMMAND[@]}"
