@@ -38,6 +38,7 @@ pub const OWNED: &[&Owned] = &[
     &can::server::OWNED,
     &gpio::server::OWNED,
     &hid::server::OWNED,
+    &i2c::server::OWNED,
     &pwm::server::OWNED,
     &serial::server::OWNED,
 ];

@@ -112,6 +112,7 @@ fn subsystem(class: &str) -> Option<&'static str> {
         "hid" => Some("input"),
         "gpio" => Some("gpio"),
         "pwm" => Some("pwm"),
+        "i2c" => Some("i2c-dev"),
         _ => None,
     }
 }
