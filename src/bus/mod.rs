@@ -4,6 +4,7 @@
 //! A bus half runs on one stream of one session. It sees that session only through an [`Outlet`]
 //! and a queue of [`Inbound`]; it knows nothing of records, credit or transports.
 
+pub mod adapter;
 pub mod can;
 pub mod chardev;
 pub mod fake;
@@ -12,6 +13,7 @@ pub mod hid;
 mod local;
 pub mod outage;
 mod owned;
+pub mod pipe;
 mod programs;
 pub mod pwm;
 mod refused;
@@ -20,7 +22,7 @@ pub mod serial;
 pub mod usb;
 
 pub use local::{
-    AskError, AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, Operate,
+    AskError, AttachError, Attaching, BusStream, Ended, Handle, Here, Local, Opener, Operate,
     OperateError, Operating, Parameters, Pending, Presenter, Wish,
 };
 pub use owned::{
