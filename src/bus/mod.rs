@@ -10,6 +10,7 @@ pub mod chardev;
 pub mod fake;
 pub mod gpio;
 pub mod hid;
+pub mod i2c;
 mod local;
 pub mod outage;
 mod owned;
@@ -99,7 +100,9 @@ pub trait Outlet {
 /// The length that an operation declares for its answer, in bytes, if it declares one (profile
 /// 11.2); the buses know their payloads.
 pub fn declared_reply(opcode: Opcode, payload: &[u8]) -> Option<u32> {
-    usb::op::declared_reply(opcode, payload).or_else(|| serial::op::declared_reply(opcode, payload))
+    usb::op::declared_reply(opcode, payload)
+        .or_else(|| serial::op::declared_reply(opcode, payload))
+        .or_else(|| i2c::op::declared_reply(opcode, payload))
 }
 
 /// One request on its way out.
