@@ -9,6 +9,7 @@
 pub mod attach;
 pub mod description;
 pub mod fake;
+pub mod i2c_tiny_usb;
 mod player;
 mod standard;
 #[cfg(test)]
