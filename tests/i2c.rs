@@ -6,6 +6,10 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "i2c/cuse.rs"]
+mod cuse;
+#[path = "i2c/kernel.rs"]
+mod kernel;
 #[path = "i2c/owner.rs"]
 mod owner;
 #[path = "i2c/rig.rs"]

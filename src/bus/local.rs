@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{Inbound, Outlet};
+use crate::kernel::vhci::Vhci;
 use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::Status;
@@ -29,6 +30,9 @@ pub trait Opener {
         payload: Vec<u8>,
         timeout: Duration,
     ) -> Pending<'_, (Vec<u8>, BusStream)>;
+
+    /// Waits until the session that there is now has ended; at once when there is none.
+    fn lost(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;
 
     /// Waits until there is a session with the owner, at most so long. False when there is none then,
     /// or when there will be none without somebody's doing.
@@ -54,9 +58,16 @@ pub struct Presenter {
     /// Why this machine cannot do it now, with the command that mends it: a module is not loaded.
     pub check: fn() -> Result<(), AttachError>,
     /// Makes a device local.
-    pub attach: fn(Rc<dyn Opener>, Wish) -> Attaching,
+    pub attach: fn(Rc<dyn Opener>, Wish, &Here) -> Attaching,
     /// Performs an operation on a device that is not local; `None` where it has to be.
     pub operate: Option<Operate>,
+}
+
+/// What this machine has for all devices that are to be local.
+#[derive(Clone, Debug)]
+pub struct Here {
+    /// The ports for USB devices; which of them are worn out is known to this one only.
+    pub vhci: Rc<Vhci>,
 }
 
 /// A device on its way to being local.

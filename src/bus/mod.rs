@@ -4,7 +4,9 @@
 //! A bus half runs on one stream of one session. It sees that session only through an [`Outlet`]
 //! and a queue of [`Inbound`]; it knows nothing of records, credit or transports.
 
+pub mod adapter;
 pub mod can;
+pub mod chardev;
 pub mod fake;
 pub mod gpio;
 pub mod hid;
@@ -12,17 +14,21 @@ pub mod i2c;
 mod local;
 pub mod outage;
 mod owned;
+pub mod pipe;
 mod programs;
 pub mod pwm;
 mod refused;
+pub mod remote;
 pub mod serial;
 pub mod usb;
 
 pub use local::{
-    AskError, AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, Operate,
+    AskError, AttachError, Attaching, BusStream, Ended, Handle, Here, Local, Opener, Operate,
     OperateError, Operating, Parameters, Pending, Presenter, Wish,
 };
-pub use owned::{Answer, End, Grant, Hazard, Listing, Owned, Present, Roots, Serving, Wanted};
+pub use owned::{
+    Answer, Caller, End, Grant, Hazard, Listing, Owned, Present, Roots, Serving, Wanted,
+};
 pub use refused::Refused;
 use refused::waiting;
 
@@ -48,6 +54,7 @@ pub const PRESENTERS: &[&Presenter] = &[
     &can::client::PRESENTER,
     &gpio::client::PRESENTER,
     &hid::client::PRESENTER,
+    &i2c::client::PRESENTER,
     &pwm::client::PRESENTER,
     &serial::client::PRESENTER,
 ];

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use super::enumerate::{self, Found};
 use super::hardware::{I2cBus, I2cHost};
-use super::op::{Message, SmbusCommand};
+use super::op::{Message, SmbusCommand, encode_empty};
 use super::server::{self, Turns};
 use crate::bus::fake::{FakeSession, OPENING};
 use crate::bus::{Present, Refused};
@@ -179,10 +179,11 @@ impl FakeI2c {
     /// Its buses as devices.
     pub fn look(&self) -> Vec<Present> {
         let found = self.buses.iter().filter_map(|(place, bus)| {
+            let funcs = bus.functionality().ok()?;
             Some(Found {
                 place: place.clone(),
                 name: bus.inner().name.clone(),
-                funcs: bus.functionality().ok()?,
+                funcs,
                 own: false,
             })
         });
@@ -214,6 +215,10 @@ impl FakeI2c {
         if opcode == Opcode::I2cBusList {
             let found: Vec<_> = self.look().into_iter().map(|bus| (bus, 0)).collect();
             return Ok(server::list(&found));
+        }
+        if opcode == Opcode::DeviceInfo {
+            let here = !self.look().is_empty();
+            return here.then(encode_empty).ok_or_else(Refused::gone);
         }
         let wanted = server::wanted(opcode, payload)?;
         let mut found = self.look().into_iter();

@@ -42,7 +42,7 @@ pub const OWNED: Owned = Owned {
     serve: |_, _| -> Serving {
         Box::pin(async { End::Refused(Refused::unsupported("an I2C bus has no streams")) })
     },
-    call: |present, opcode, payload| call(&DevHost::default(), &TURNS, present, opcode, payload),
+    call: |present, _, opcode, payload| call(&DevHost::default(), &TURNS, present, opcode, payload),
 };
 
 /// Whose turn it is on the buses of this process.

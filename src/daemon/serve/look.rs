@@ -113,6 +113,8 @@ fn subsystem(class: &str) -> Option<&'static str> {
         "gpio" => Some("gpio"),
         "pwm" => Some("pwm"),
         "i2c" => Some("i2c-dev"),
+        "spi" => Some("spidev"),
+        "onewire" => Some("w1"),
         _ => None,
     }
 }
