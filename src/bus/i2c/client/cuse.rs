@@ -7,16 +7,14 @@ pub mod call;
 mod layout;
 pub mod node;
 
-use std::io;
-use std::path::Path;
 use std::rc::Rc;
 
 use super::usb::bus_of;
+use crate::bus::chardev::make::{self, Made};
 use crate::bus::remote::Remote;
 use crate::bus::{AttachError, Ended, Local, Opener, Wish};
-use crate::kernel::cuse::{CHANNEL, Config, Cuse, MAX_TRANSFER};
 
-use self::node::{Node, Steering};
+use self::node::Node;
 
 /// How the names of such devices begin.
 const PREFIX: &str = "i2c-";
@@ -32,31 +30,28 @@ pub(super) async fn attach(opener: Rc<dyn Opener>, wish: Wish) -> Result<Local, 
     if let Some(complaint) = wish.name.as_deref().and_then(complaint) {
         return Err(AttachError::Wish(complaint));
     }
-    if let Err(cause) = Path::new(CHANNEL).metadata() {
-        return Err(no_cuse(cause));
-    }
+    make::check()?;
     let bus = bus_of(opener.as_ref(), &wish.device).await?;
-    let (device, name) = make(&wish)?;
+    let numbers = FIRST..FIRST + NUMBERS;
+    let Made { device, name, file } =
+        make::make(&wish, numbers.map(|number| format!("{PREFIX}{number}")))?;
     let remote = Remote::new(opener, &wish);
-    let (node, steering) = Node::new(Rc::new(device), remote, bus, format!("/dev/{name}"));
-    Ok(start(node, steering))
-}
-
-fn start(node: Node, steering: Steering) -> Local {
-    tracing::info!(node = steering.file(), "I2C bus attached");
-    let file = steering.file().to_owned();
+    let path = format!("/dev/{name}");
+    let (node, steering) = Node::new(Rc::new(device), remote, bus, path);
+    tracing::info!(node = name, "I2C bus attached");
     let task = tokio::task::spawn_local(async move {
         let ended = node.serve().await;
-        tracing::info!(node = file, %ended, "I2C bus detached");
+        drop(file);
+        tracing::info!(node = name, %ended, "I2C bus detached");
         ended
     });
-    Local {
+    Ok(Local {
         handle: Rc::new(steering),
         ended: Box::pin(async move {
             task.await
                 .unwrap_or_else(|error| Ended::Failed(error.to_string()))
         }),
-    }
+    })
 }
 
 /// Why a name will not do; `None` when it will. Tools build it of a number.
@@ -69,48 +64,6 @@ fn complaint(name: &str) -> Option<String> {
     Some(format!(
         "{name:?} cannot be the name of an I2C bus: i2c- and a number of at most {HIGHEST}"
     ))
-}
-
-/// Makes the device under the name that is wished for, or the first free one.
-fn make(wish: &Wish) -> Result<(Cuse, String), AttachError> {
-    let names: Vec<_> = match &wish.name {
-        Some(name) => vec![name.clone()],
-        None => (FIRST..FIRST + NUMBERS)
-            .map(|number| format!("{PREFIX}{number}"))
-            .collect(),
-    };
-    for name in &names {
-        let config = Config {
-            name: name.clone(),
-            // So a call comes whole; what it may be long is decided here.
-            max_read: MAX_TRANSFER,
-            max_write: MAX_TRANSFER,
-        };
-        match Cuse::create(&config) {
-            Ok(device) => return Ok((device, name.clone())),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Err(no_cuse(cause)),
-            Err(cause) => {
-                return Err(AttachError::Here {
-                    what: format!("cannot make /dev/{name}"),
-                    cause,
-                    mend: None,
-                });
-            }
-        }
-    }
-    Err(AttachError::Wish(match &wish.name {
-        Some(name) => format!("there is a /dev/{name} already"),
-        None => format!("all names from {PREFIX}{FIRST} on are taken"),
-    }))
-}
-
-fn no_cuse(cause: io::Error) -> AttachError {
-    AttachError::Here {
-        what: format!("no character devices can be made: {CHANNEL}"),
-        cause,
-        mend: Some("modprobe cuse".to_owned()),
-    }
 }
 
 #[cfg(test)]

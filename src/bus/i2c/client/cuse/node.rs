@@ -29,13 +29,6 @@ pub struct Steering {
     remote: Rc<Remote>,
 }
 
-impl Steering {
-    /// The device's path.
-    pub fn file(&self) -> &str {
-        &self.file
-    }
-}
-
 impl Handle for Steering {
     fn files(&self) -> Vec<String> {
         vec![self.file.clone()]
