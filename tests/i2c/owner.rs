@@ -67,7 +67,8 @@ fn a_transaction_has_one_stop_at_its_end() {
 #[test]
 fn an_eeprom_is_written_by_pages_and_read_in_sequence() {
     run(async {
-        let eeprom = Eeprom::new(&[1, 2, 3]).with_write_cycle(1);
+        let eeprom = Eeprom::new(&[1, 2, 3]);
+        eeprom.set_write_cycle(1);
         let bus = FakeBus::new("fake").with(EEPROM, eeprom.clone());
         let session = machine(&bus).session();
         let write = vec![Message::write(EEPROM, [6, 10, 11, 12])];
