@@ -44,6 +44,7 @@ pub const OWNED: &[&Owned] = &[
     &can::server::OWNED,
     &gpio::server::OWNED,
     &hid::server::OWNED,
+    &i2c::server::OWNED,
     &pwm::server::OWNED,
     &serial::server::OWNED,
 ];
@@ -53,6 +54,7 @@ pub const PRESENTERS: &[&Presenter] = &[
     &can::client::PRESENTER,
     &gpio::client::PRESENTER,
     &hid::client::PRESENTER,
+    &i2c::client::PRESENTER,
     &pwm::client::PRESENTER,
     &serial::client::PRESENTER,
 ];
