@@ -17,6 +17,7 @@ pub mod pwm;
 mod refused;
 pub mod remote;
 pub mod serial;
+pub mod spi;
 pub mod usb;
 
 pub use local::{
@@ -43,6 +44,7 @@ pub const OWNED: &[&Owned] = &[
     &hid::server::OWNED,
     &pwm::server::OWNED,
     &serial::server::OWNED,
+    &spi::server::OWNED,
 ];
 
 /// How devices are made local, besides those of USB.
@@ -52,6 +54,7 @@ pub const PRESENTERS: &[&Presenter] = &[
     &hid::client::PRESENTER,
     &pwm::client::PRESENTER,
     &serial::client::PRESENTER,
+    &spi::client::PRESENTER,
 ];
 
 /// What a bus half may do on its stream; implemented by the daemon's peer.
@@ -97,7 +100,9 @@ pub trait Outlet {
 /// The length that an operation declares for its answer, in bytes, if it declares one (profile
 /// 11.2); the buses know their payloads.
 pub fn declared_reply(opcode: Opcode, payload: &[u8]) -> Option<u32> {
-    usb::op::declared_reply(opcode, payload).or_else(|| serial::op::declared_reply(opcode, payload))
+    usb::op::declared_reply(opcode, payload)
+        .or_else(|| serial::op::declared_reply(opcode, payload))
+        .or_else(|| spi::op::declared_reply(opcode, payload))
 }
 
 /// One request on its way out.
