@@ -210,7 +210,9 @@ impl Device {
     /// As [`Device::message`].
     pub fn read(&self, len: u32) -> Result<Vec<u8>, Errno> {
         let mut bytes = buffer(len)?;
-        let count = (&self.file).read(&mut bytes).map_err(|error| errno(&error))?;
+        let count = (&self.file)
+            .read(&mut bytes)
+            .map_err(|error| errno(&error))?;
         bytes.truncate(count);
         Ok(bytes)
     }
@@ -304,10 +306,7 @@ mod tests {
             assert_eq!(device.message(&wrong), Err(Errno::EINVAL));
         }
         // The kernel's own answer.
-        assert_eq!(
-            device.message(&[Transfer::default()]),
-            Err(Errno::ENOTTY)
-        );
+        assert_eq!(device.message(&[Transfer::default()]), Err(Errno::ENOTTY));
         assert_eq!(device.settings(), Err(Errno::ENOTTY));
     }
 

@@ -91,12 +91,21 @@ mod tests {
         };
         assert_eq!(look_in(&roots).unwrap(), []);
         let class = dir.path().join("class/spidev");
-        for place in ["spidev10.0", "spidev2.1", "spidev2.0", "spidevx.0", "spidev1"] {
+        for place in [
+            "spidev10.0",
+            "spidev2.1",
+            "spidev2.0",
+            "spidevx.0",
+            "spidev1",
+        ] {
             fs::create_dir_all(class.join(place).join("device")).unwrap();
         }
         fs::write(class.join("spidev2.1/device/modalias"), "spi:dh2228fv\n").unwrap();
         let found = look_in(&roots).unwrap();
-        let names: Vec<_> = found.iter().map(|device| (&*device.id, &*device.name)).collect();
+        let names: Vec<_> = found
+            .iter()
+            .map(|device| (&*device.id, &*device.name))
+            .collect();
         let expected = [
             ("spi:spidev2.0", "spidev2.0"),
             ("spi:spidev2.1", "dh2228fv (spidev2.1)"),
@@ -112,7 +121,14 @@ mod tests {
     #[test]
     fn a_place_is_two_plain_numbers() {
         assert_eq!(numbers("spidev7.12"), Some((7, 12)));
-        for other in ["spidev+7.0", "spidev7", "spidev7.", "spidev.0", "spi7.0", "spidev1.2.3"] {
+        for other in [
+            "spidev+7.0",
+            "spidev7",
+            "spidev7.",
+            "spidev.0",
+            "spi7.0",
+            "spidev1.2.3",
+        ] {
             assert_eq!(numbers(other), None, "{other}");
         }
     }

@@ -16,7 +16,8 @@ use super::hardware::real::RealSpi;
 use super::op::{DeviceEntry, DeviceList, OpError, OpenRequest, decode_empty, encode_empty};
 use crate::bus::waiting;
 use crate::bus::{
-    Answer, BusStream, Caller, End, Grant, Inbound, Outlet, Owned, Present, Refused, Serving, Wanted,
+    Answer, BusStream, Caller, End, Grant, Inbound, Outlet, Owned, Present, Refused, Serving,
+    Wanted,
 };
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
@@ -32,7 +33,9 @@ pub const OWNED: Owned = Owned {
     list: Some((Opcode::SpiBusList, listing)),
     look: enumerate::look,
     wanted,
-    serve: |grant, stream| -> Serving { Box::pin(serve(Arc::new(RealSpi::default()), grant, stream)) },
+    serve: |grant, stream| -> Serving {
+        Box::pin(serve(Arc::new(RealSpi::default()), grant, stream))
+    },
     call,
 };
 
@@ -50,7 +53,9 @@ fn listing(devices: &[(Present, u8)]) -> Vec<u8> {
 
 fn wanted(opcode: Opcode, payload: &[u8]) -> Result<Wanted, Refused> {
     if opcode != Opcode::SpiDeviceOpen {
-        return Err(Refused::unsupported(format!("{opcode} opens no SPI device")));
+        return Err(Refused::unsupported(format!(
+            "{opcode} opens no SPI device"
+        )));
     }
     let request = OpenRequest::decode(payload).map_err(|error| bad(&error))?;
     Ok(Wanted {
@@ -188,7 +193,11 @@ impl Requests {
     /// when it is its turn.
     fn start(&mut self, outlet: &dyn Outlet) -> Option<u32> {
         while self.device.is_some() {
-            let Waiting { corr, opcode, payload } = self.queue.pop_front()?;
+            let Waiting {
+                corr,
+                opcode,
+                payload,
+            } = self.queue.pop_front()?;
             if opcode == Opcode::SpiDeviceClose && decode_empty(&payload).is_ok() {
                 return Some(corr);
             }

@@ -251,7 +251,10 @@ mod tests {
     #[test]
     fn a_device_is_called_as_at_its_owner_where_that_is_free() {
         let found = names(&wish("spi:spidev3.1", None)).unwrap();
-        assert_eq!(found.get(..2), Some(&["spidev3.1".to_owned(), "spidev4.1".to_owned()][..]));
+        assert_eq!(
+            found.get(..2),
+            Some(&["spidev3.1".to_owned(), "spidev4.1".to_owned()][..])
+        );
         let found = names(&wish("spi:sensor", None)).unwrap();
         assert_eq!(found.first().map(String::as_str), Some("spidev0.0"));
     }

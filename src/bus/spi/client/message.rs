@@ -58,7 +58,9 @@ impl Message {
         for piece in pieces(&entries, |entry| entry.rx_buf) {
             rounds.give(piece);
         }
-        let sent = rounds.take_all(&pieces(&entries, |entry| entry.tx_buf))?.concat();
+        let sent = rounds
+            .take_all(&pieces(&entries, |entry| entry.tx_buf))?
+            .concat();
         rounds.complete()?;
         let mut rest = &*sent;
         let mut transfers = Vec::with_capacity(entries.len());
@@ -89,14 +91,46 @@ impl Entry {
     /// The structure is the same for 32-bit programs; of their pointers only half counts.
     fn parse(bytes: &[u8; TRANSFER_LEN], compat: bool) -> Self {
         let [
-            t0, t1, t2, t3, t4, t5, t6, t7,
-            r0, r1, r2, r3, r4, r5, r6, r7,
-            l0, l1, l2, l3, h0, h1, h2, h3,
-            d0, d1, bits, cs_change, tx_nbits, rx_nbits, word_delay_us, _pad,
+            t0,
+            t1,
+            t2,
+            t3,
+            t4,
+            t5,
+            t6,
+            t7,
+            r0,
+            r1,
+            r2,
+            r3,
+            r4,
+            r5,
+            r6,
+            r7,
+            l0,
+            l1,
+            l2,
+            l3,
+            h0,
+            h1,
+            h2,
+            h3,
+            d0,
+            d1,
+            bits,
+            cs_change,
+            tx_nbits,
+            rx_nbits,
+            word_delay_us,
+            _pad,
         ] = *bytes;
         let pointer = |bytes| {
             let pointer = u64::from_ne_bytes(bytes);
-            if compat { pointer & u64::from(u32::MAX) } else { pointer }
+            if compat {
+                pointer & u64::from(u32::MAX)
+            } else {
+                pointer
+            }
         };
         Self {
             tx_buf: pointer([t0, t1, t2, t3, t4, t5, t6, t7]),

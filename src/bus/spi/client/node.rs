@@ -16,7 +16,9 @@ use super::ioctl::{self, Command, Setting};
 use super::message::{Message, Stop};
 use crate::bus::chardev::{Answer, Device};
 use crate::bus::remote::errno;
-use crate::bus::spi::op::{Change, Extension, Opened, Settings, decode_read_answer, decode_received, mode};
+use crate::bus::spi::op::{
+    Change, Extension, Opened, Settings, decode_read_answer, decode_received, mode,
+};
 use crate::bus::{AskError, Inbound, Outlet, OutletError};
 use crate::kernel::cuse::{Body, Ioctl, MAX_TRANSFER, Request};
 use crate::kernel::spidev::DEFAULT_BUFSIZ;
@@ -229,7 +231,10 @@ impl Node {
         if !self.may_ask(id) {
             return;
         }
-        match number.ok_or(Errno::EFAULT).and_then(|number| self.change(setting, number)) {
+        match number
+            .ok_or(Errno::EFAULT)
+            .and_then(|number| self.change(setting, number))
+        {
             Ok(change) => self.enqueue(Work::configure(id, change)),
             Err(errno) => self.answer(id, &Answer::Failed(errno)),
         }

@@ -187,7 +187,11 @@ const fn last_word(ended: &Ended) -> Errno {
 /// Gives the device back and waits a while until the owner has it.
 pub(super) async fn close(stream: &mut BusStream) {
     // The owner's silence changes nothing.
-    let _ = timeout(FAREWELL, ask(stream, Opcode::SpiDeviceClose, encode_empty())).await;
+    let _ = timeout(
+        FAREWELL,
+        ask(stream, Opcode::SpiDeviceClose, encode_empty()),
+    )
+    .await;
 }
 
 /// Asks for something that no program waits for.

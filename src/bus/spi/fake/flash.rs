@@ -67,7 +67,10 @@ impl Flash {
 
     fn address(&self) -> usize {
         let address = self.sent.get(1..4).unwrap_or_default();
-        address.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)) % SIZE
+        address
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+            % SIZE
     }
 
     /// It is no longer selected: what was commanded happens.

@@ -15,8 +15,8 @@ pub struct RealSpi {
 impl SpiHost for RealSpi {
     fn open(&self, place: &str) -> Result<Box<dyn SpiDevice>, Errno> {
         let device = Device::open(&self.roots.dev.join(place));
-        let device = device
-            .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+        let device =
+            device.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
         Ok(Box::new(device))
     }
 

@@ -202,10 +202,7 @@ impl Change {
 
     /// The mode after it; `None` where it stays as it is.
     pub fn mode_after(&self, before: u32) -> Option<u32> {
-        let named = [
-            (self.lsb, mode::LSB_FIRST),
-            (self.cs_high, mode::CS_HIGH),
-        ];
+        let named = [(self.lsb, mode::LSB_FIRST), (self.cs_high, mode::CS_HIGH)];
         let mut after = before;
         if let Some(mode) = self.mode {
             after = after & !PROFILE_MODE | mode & PROFILE_MODE;

@@ -23,7 +23,10 @@ const PIECE_OVERHEAD: u32 = 5;
 /// `bits, tx-nbits, rx-nbits, word-delay-us, idle-len`. The last is the length of a transfer of which
 /// nothing is sent and nothing kept.
 pub fn encode_transfer(transfers: &[Transfer]) -> Vec<u8> {
-    let bytes: usize = transfers.iter().map(|transfer| transfer.tx.len() + 32).sum();
+    let bytes: usize = transfers
+        .iter()
+        .map(|transfer| transfer.tx.len() + 32)
+        .sum();
     let mut out = Vec::with_capacity(bytes);
     let mut writer = Writer::new(&mut out);
     writer.array(1);
@@ -185,7 +188,10 @@ pub fn encode_read_answer(bytes: &[u8]) -> Vec<u8> {
 /// [`OpError`] when it has another shape or brings more.
 pub fn decode_read_answer(payload: &[u8], len: u32) -> Result<&[u8], OpError> {
     let bytes = decode_write(payload)?;
-    check("bin", u32::try_from(bytes.len()).is_ok_and(|count| count <= len))?;
+    check(
+        "bin",
+        u32::try_from(bytes.len()).is_ok_and(|count| count <= len),
+    )?;
     Ok(bytes)
 }
 

@@ -122,9 +122,9 @@ impl InUse {
 
     fn transfer(&self, transfers: &[Transfer]) -> Answer {
         // The kernel counts too; before that there is room for what it receives.
-        let received = transfers
-            .iter()
-            .try_fold(0_usize, |sum, one| sum.checked_add(usize::try_from(one.rx_len).ok()?));
+        let received = transfers.iter().try_fold(0_usize, |sum, one| {
+            sum.checked_add(usize::try_from(one.rx_len).ok()?)
+        });
         self.fits(received.unwrap_or(usize::MAX))?;
         self.fits(transfers.iter().map(|one| one.tx.len()).sum())?;
         let received = self.device.message(transfers);

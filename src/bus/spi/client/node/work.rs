@@ -98,7 +98,11 @@ impl Work {
         let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         Ok(Outgoing {
             opcode,
-            class: if bulk { Class::Bulk } else { Class::Interactive },
+            class: if bulk {
+                Class::Bulk
+            } else {
+                Class::Interactive
+            },
             payload,
             reply_len: number(received.saturating_add(pieces * 5).saturating_add(OVERHEAD)),
             timeout_ms: number(self.bus_ms(settings).saturating_add(PATIENCE_MS)),
@@ -123,7 +127,9 @@ impl Work {
         let clocked = |bytes: usize, hz: u32| {
             let bits = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(8);
             let hz = if hz == 0 { settings.hz } else { hz };
-            bits.saturating_mul(1000).checked_div(hz.into()).unwrap_or_default()
+            bits.saturating_mul(1000)
+                .checked_div(hz.into())
+                .unwrap_or_default()
         };
         let one = |transfer: &Transfer| {
             let between = u64::from(transfer.word_delay_us)
@@ -159,7 +165,11 @@ fn plain(transfers: &[Transfer], settings: &Settings) -> Result<Vec<Transfer>, E
     let one_wire = |wires| if wires == 1 { 0 } else { wires };
     let plain = transfers.iter().map(|transfer| {
         let plain = Transfer {
-            bits: if transfer.bits == settings.bits { 0 } else { transfer.bits },
+            bits: if transfer.bits == settings.bits {
+                0
+            } else {
+                transfer.bits
+            },
             tx_nbits: one_wire(transfer.tx_nbits),
             rx_nbits: one_wire(transfer.rx_nbits),
             ..transfer.clone()
