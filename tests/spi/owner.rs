@@ -296,3 +296,16 @@ fn a_chip_that_left_ends_the_stream() {
         until(|| chip.opened() == 0).await;
     });
 }
+
+#[test]
+fn a_chip_that_nobody_asks_for_anything_is_missed_too() {
+    run(async {
+        let chip = FakeSpi::loopback();
+        let (_, mut stream) = open(&chip.session(), true).await.unwrap();
+        tokio::time::pause();
+        chip.unplug();
+        let end = stream.inbound.recv().await;
+        let status = Status::ServiceUnavailable;
+        assert_eq!(end, Some(Inbound::Reset { status }));
+    });
+}

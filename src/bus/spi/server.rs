@@ -5,9 +5,11 @@ mod jobs;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::enumerate;
@@ -23,6 +25,10 @@ use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
 
 use jobs::{InUse, Job};
+
+/// How often a device that nobody asks for anything is looked at: the kernel tells nobody who has it open
+/// that it left.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// SPI devices as the owner's daemon sees them.
 pub const OWNED: Owned = Owned {
@@ -108,7 +114,7 @@ struct Waiting {
 
 /// What is being done for a request; it goes on whatever becomes of the stream.
 struct Running {
-    /// `None` once it was answered as cancelled.
+    /// `None` where nobody waits for it, or once it was answered as cancelled.
     corr: Option<u32>,
     job: JoinHandle<(InUse, Answer)>,
 }
@@ -169,6 +175,7 @@ impl Requests {
                         return (End::DeviceGone, None);
                     }
                 }
+                () = sleep(LOOK), if self.device.is_some() => self.perform(None, Job::Look),
                 inbound = stream.inbound.recv() => match inbound {
                     Some(Inbound::Request { corr, opcode, payload, .. }) => {
                         self.queue.push_back(Waiting { corr, opcode, payload });
@@ -201,23 +208,22 @@ impl Requests {
             if opcode == Opcode::SpiDeviceClose && decode_empty(&payload).is_ok() {
                 return Some(corr);
             }
-            match (Job::decode(opcode, &payload), self.device.take()) {
-                (Ok(job), Some(mut device)) => {
-                    let job = tokio::task::spawn_blocking(move || {
-                        let answer = device.perform(job);
-                        (device, answer)
-                    });
-                    let corr = Some(corr);
-                    self.running = Some(Running { corr, job });
-                }
-                (Err(refused), device) => {
-                    self.device = device;
-                    answer_with(outlet, corr, Err(refused));
-                }
-                (Ok(_), None) => {}
+            match Job::decode(opcode, &payload) {
+                Ok(job) => self.perform(Some(corr), job),
+                Err(refused) => answer_with(outlet, corr, Err(refused)),
             }
         }
         None
+    }
+
+    fn perform(&mut self, corr: Option<u32>, job: Job) {
+        if let Some(mut device) = self.device.take() {
+            let job = tokio::task::spawn_blocking(move || {
+                let answer = device.perform(job);
+                (device, answer)
+            });
+            self.running = Some(Running { corr, job });
+        }
     }
 
     /// What has not begun does not; what is on the bus goes on, and its result is thrown away.

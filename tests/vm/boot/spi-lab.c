@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * An SPI controller without hardware, with two devices that the kernel's spidev drives: at chip
- * select 0 MOSI is wired to MISO, at chip select 1 there is a flash chip as a W25Q80BV is.
+ * select 0 MOSI is wired to MISO, at chip select 1 there is a flash chip as a Winbond W25X10 is.
  *
- * Below /sys/kernel/debug/spi-lab: `log` has a line for each transfer and each change of the flash's
- * chip select until it is full, and is emptied by writing to it; `flash` is what the chip holds;
- * `fail` is the errno of the next message, once.
+ * Below /sys/kernel/debug/spi-lab: `log` has a line for each message and each transfer until it is
+ * full, and is emptied by writing to it; `flash` is what the chip holds; `fail` is the errno of the
+ * next message, once.
  */
 #include <linux/debugfs.h>
 #include <linux/err.h>
@@ -16,8 +16,8 @@
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
-#define LOG_SIZE (256 << 10)
-#define FLASH_SIZE (1 << 20)
+#define LOG_SIZE (1 << 20)
+#define FLASH_SIZE (128 << 10)
 #define PAGE_BYTES 256
 #define STATUS_WRITABLE 2
 
@@ -121,7 +121,7 @@ static void flash_deselect(void)
 
 static u8 flash_data(u8 in, unsigned int first)
 {
-	static const u8 id[] = { 0xef, 0x40, 0x14 };
+	static const u8 id[] = { 0xef, 0x30, 0x11 };
 	unsigned int at = flash.position - first;
 
 	switch (flash.command) {
@@ -129,12 +129,10 @@ static u8 flash_data(u8 in, unsigned int first)
 		return at < sizeof(id) ? id[at] : 0;
 	case 0x05:
 		return flash.status;
-	case 0x35:
-		return 0;
 	case 0x90:
-		return (flash.address + at) & 1 ? 0x13 : 0xef;
+		return (flash.address + at) & 1 ? 0x10 : 0xef;
 	case 0xab:
-		return 0x13;
+		return 0x10;
 	case 0x03:
 	case 0x0b:
 		return flash.memory[(flash.address + at) & (FLASH_SIZE - 1)];
@@ -162,7 +160,6 @@ static u8 flash_byte(u8 in)
 	switch (flash.command) {
 	case 0x9f:
 	case 0x05:
-	case 0x35:
 		addressed = false;
 		break;
 	}

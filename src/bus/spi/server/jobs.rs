@@ -27,6 +27,8 @@ pub(super) enum Job {
     Write(Vec<u8>),
     /// `SPI_READ`
     Read(u32),
+    /// Whether the device is still there; no request.
+    Look,
 }
 
 /// A device in use. Dropping it puts its settings back; that may wait.
@@ -101,6 +103,7 @@ impl InUse {
                 };
                 opened.encode().map_err(|error| internal(&error))
             }
+            Job::Look => self.settings().map(|_| Vec::new()),
             Job::Transfer(transfers) => self.transfer(&transfers),
             Job::Write(bytes) => {
                 self.fits(bytes.len())?;
