@@ -212,7 +212,7 @@ case_endings() {
 
     # The hardware leaves.
     rmmod spi_lab
-    must_come 30 "the end of the attachment" detached $LOOP_ID
+    must_come 30 "the end of the device" attached_live false
     expect_eq "calls without hardware" "$(all_told ESHUTDOWN)" "$(told user calls)"
     stop user KILL
     exec {TELL}>&-
@@ -225,12 +225,15 @@ case_endings() {
     attach_as spidev1.0 $LOOP_ID --grace 3
     user /dev/spidev1.0
     stop hub KILL
-    must_come 60 "the end of the attachment" detached $LOOP_ID
+    must_come 60 "the loss of the session" attached_live false
+    must_come 30 "the end of the grace time" ends_with ENODEV
     expect_eq "calls after the grace time" "$(all_told ENODEV)" "$(told user calls)"
     stop user KILL
+    must_come 20 "the end of the attachment" detached $LOOP_ID
     must_come 20 "the end of the device" gone /dev/spidev1.0
 }
 
+ends_with() { [[ $(told user calls) == "$(all_told "$1")" ]]; }
 detached() { ! attached "$1"; }
 listed() { hub list --local --json | jq -e --arg device "$1" 'any(.local[]; .id == $device)'; }
 

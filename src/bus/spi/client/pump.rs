@@ -128,6 +128,7 @@ impl Pump {
         if ended == Ended::Detached {
             self.farewell().await;
         }
+        self.live.set(false);
         while !self.node.is_finished() {
             match self.happens(true).await {
                 Happened::Call(Ok(request)) => self.node.request(request),

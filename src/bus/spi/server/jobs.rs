@@ -17,6 +17,10 @@ use crate::wire::status::{Status, sub};
 /// The bits of the mode that `"flags"` may have.
 const FLAGS: u32 = mode::ALL & !(mode::CPHA | mode::CPOL | mode::CS_HIGH | mode::LSB_FIRST);
 
+/// The most bytes of one message each way, whatever spidev takes: with its frame it fits into what a
+/// session reassembles (profile 18).
+const MAX_BUFSIZ: u32 = 512 << 10;
+
 /// A request on an open device.
 pub(super) enum Job {
     /// `SPI_CONFIGURE`
@@ -72,7 +76,7 @@ impl InUse {
         let first = device
             .settings()
             .map_err(|errno| io_error("cannot read the device's settings", errno))?;
-        let bufsiz = host.bufsiz();
+        let bufsiz = host.bufsiz().min(MAX_BUFSIZ);
         let in_use = Self {
             place,
             device,
