@@ -20,6 +20,7 @@ pub mod pwm;
 mod refused;
 pub mod remote;
 pub mod serial;
+pub mod spi;
 pub mod usb;
 
 pub use local::{
@@ -47,6 +48,7 @@ pub const OWNED: &[&Owned] = &[
     &i2c::server::OWNED,
     &pwm::server::OWNED,
     &serial::server::OWNED,
+    &spi::server::OWNED,
 ];
 
 /// How devices are made local, besides those of USB.
@@ -57,6 +59,7 @@ pub const PRESENTERS: &[&Presenter] = &[
     &i2c::client::PRESENTER,
     &pwm::client::PRESENTER,
     &serial::client::PRESENTER,
+    &spi::client::PRESENTER,
 ];
 
 /// What a bus half may do on its stream; implemented by the daemon's peer.
@@ -105,6 +108,7 @@ pub fn declared_reply(opcode: Opcode, payload: &[u8]) -> Option<u32> {
     usb::op::declared_reply(opcode, payload)
         .or_else(|| serial::op::declared_reply(opcode, payload))
         .or_else(|| i2c::op::declared_reply(opcode, payload))
+        .or_else(|| spi::op::declared_reply(opcode, payload))
 }
 
 /// One request on its way out.

@@ -12,6 +12,8 @@ mod input;
 mod pwm;
 #[path = "plan/serial_tty.rs"]
 mod serial_tty;
+#[path = "plan/spi.rs"]
+mod spi;
 
 /// A guest, or a pair of guests, and the cases that share its boot.
 #[derive(Default)]
@@ -140,6 +142,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         input::boot(),
         pwm::boot(),
         serial_tty::boot(),
+        spi::boot(),
     ]
 }
 
