@@ -9,6 +9,7 @@ pub mod fake;
 pub mod gpio;
 pub mod hid;
 mod local;
+pub mod onewire;
 pub mod outage;
 mod owned;
 mod programs;
