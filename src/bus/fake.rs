@@ -44,6 +44,7 @@ pub struct FakeSession {
     ends: RefCell<Vec<Weak<End>>>,
     lost: Cell<bool>,
     mended: Notify,
+    torn: Notify,
 }
 
 impl FakeSession {
@@ -59,6 +60,7 @@ impl FakeSession {
             ends: RefCell::default(),
             lost: Cell::new(false),
             mended: Notify::new(),
+            torn: Notify::new(),
         })
     }
 
@@ -76,6 +78,7 @@ impl FakeSession {
             end.send(Inbound::Closed);
             end.cut.set(true);
         }
+        self.torn.notify_waiters();
     }
 }
 
@@ -119,6 +122,15 @@ impl Opener for FakeSession {
                     error: ErrorMap::decode(&payload).unwrap_or_default(),
                 }),
                 other => Err(AskError::Ended(format!("{other:?} came first"))),
+            }
+        })
+    }
+
+    fn lost(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(async move {
+            let torn = self.torn.notified();
+            if !self.lost.get() {
+                torn.await;
             }
         })
     }

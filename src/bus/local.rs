@@ -30,6 +30,9 @@ pub trait Opener {
         timeout: Duration,
     ) -> Pending<'_, (Vec<u8>, BusStream)>;
 
+    /// Waits until the session that there is now has ended; at once when there is none.
+    fn lost(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;
+
     /// Waits until there is a session with the owner, at most so long. False when there is none then,
     /// or when there will be none without somebody's doing.
     fn returned(&self, within: Duration) -> Pin<Box<dyn Future<Output = bool> + '_>>;

@@ -5,6 +5,7 @@
 //! and a queue of [`Inbound`]; it knows nothing of records, credit or transports.
 
 pub mod can;
+pub mod chardev;
 pub mod fake;
 pub mod gpio;
 pub mod hid;
@@ -15,6 +16,7 @@ mod owned;
 mod programs;
 pub mod pwm;
 mod refused;
+pub mod remote;
 pub mod serial;
 pub mod usb;
 
@@ -22,7 +24,9 @@ pub use local::{
     AskError, AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, Operate,
     OperateError, Operating, Parameters, Pending, Presenter, Wish,
 };
-pub use owned::{Answer, End, Grant, Hazard, Listing, Owned, Present, Roots, Serving, Wanted};
+pub use owned::{
+    Answer, Caller, End, Grant, Hazard, Listing, Owned, Present, Roots, Serving, Wanted,
+};
 pub use refused::Refused;
 use refused::waiting;
 

@@ -6,6 +6,8 @@ use core::pin::Pin;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{BusStream, Refused};
 use crate::wire::msgpack::Value;
@@ -41,7 +43,28 @@ pub struct Owned {
     /// before when this is done. Dropping it half-way leaves the device as safe as can be.
     pub serve: fn(Grant, BusStream) -> Serving,
     /// Performs one of `calls`; may wait.
-    pub call: fn(&Present, Opcode, &[u8]) -> Answer,
+    pub call: fn(&Present, &Caller, Opcode, &[u8]) -> Answer,
+}
+
+/// The session by which a peer asks; what it holds ends with it.
+#[derive(Clone, Debug, Default)]
+pub struct Caller(Arc<AtomicBool>);
+
+impl Caller {
+    /// The same session, not only the same peer.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The session is over.
+    pub fn has_left(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Tells so.
+    pub fn leave(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A device of this machine, as a look at its hardware finds it.

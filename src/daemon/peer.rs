@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::bus::{Inbound, Outlet};
+use crate::bus::{Caller, Inbound, Outlet};
 use crate::daemon::system::wall_clock;
 use crate::kernel::clock;
 use crate::link::connection::{Connection, End};
@@ -128,6 +128,8 @@ struct Shared {
     /// The path takes nothing more.
     write_over: Notify,
     ended: watch::Sender<Option<Rc<End>>>,
+    /// The session, for what it holds of the hardware.
+    caller: Caller,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
 }
@@ -144,6 +146,11 @@ impl Peer {
         identity
             .name()
             .map_or_else(|| identity.node_id.to_string(), str::to_owned)
+    }
+
+    /// The session, for what it holds of the hardware.
+    pub fn caller(&self) -> &Caller {
+        &self.0.caller
     }
 
     /// The address of the other end.

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use myclerk::bus::{
-    AttachError, BusStream, End, Ended, Grant, Handle, Hazard, Inbound, Local, Opener,
+    AttachError, BusStream, Caller, End, Ended, Grant, Handle, Hazard, Inbound, Local, Opener,
     OperateError, Operating, Outlet, Owned, Parameters, Present, Presenter, Refused, Wanted, Wish,
 };
 use myclerk::wire::msgpack::{self, Value};
@@ -133,7 +133,7 @@ fn wanted(_: Opcode, payload: &[u8]) -> Result<Wanted, Refused> {
     })
 }
 
-fn call(present: &Present, _: Opcode, _: &[u8]) -> Result<Vec<u8>, Refused> {
+fn call(present: &Present, _: &Caller, _: Opcode, _: &[u8]) -> Result<Vec<u8>, Refused> {
     if present.place == "mute" {
         return Err(Refused::unsupported("it has no voice"));
     }

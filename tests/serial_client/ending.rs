@@ -1,4 +1,4 @@
-use myclerk::bus::serial::client::device::Answer;
+use myclerk::bus::chardev::Answer;
 use myclerk::bus::{Ended, Handle as _, Inbound};
 use myclerk::kernel::cuse::Body;
 use myclerk::wire::opcode::Opcode;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use myclerk::bus::Handle as _;
-use myclerk::bus::serial::client::device::Answer;
+use myclerk::bus::chardev::Answer;
 use myclerk::bus::serial::client::termios::flag;
 use myclerk::bus::serial::op::{ControlSet, Edges, Errors, LineChange, LineEvent, Lines};
 use myclerk::wire::opcode::Opcode;

@@ -1,4 +1,4 @@
-use myclerk::bus::serial::client::device::Answer;
+use myclerk::bus::chardev::Answer;
 use myclerk::bus::serial::client::termios::flag;
 use myclerk::bus::serial::op::{LineChange, LineEvent, Lines};
 use myclerk::kernel::cuse::Body;

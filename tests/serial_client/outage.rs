@@ -1,8 +1,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use myclerk::bus::chardev::Answer;
 use myclerk::bus::fake::{FakeSession, OPENING, Opened};
-use myclerk::bus::serial::client::device::Answer;
 use myclerk::bus::serial::client::outage::Outage;
 use myclerk::bus::serial::op::{Change, ControlSet, Lines, OpenRequest, Settings};
 use myclerk::bus::{Ended, Handle as _, Opener, Parameters};

@@ -5,8 +5,8 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
+use myclerk::bus::chardev::Answer;
 use myclerk::bus::fake::{OPENING, pair};
-use myclerk::bus::serial::client::device::Answer;
 use myclerk::bus::serial::client::pump::{Pump, Steering};
 use myclerk::bus::serial::fake::{Act, Fake};
 use myclerk::bus::serial::op::{Lines, Mode, OpenRequest, Settings};

@@ -157,7 +157,7 @@ fn a_program_that_does_not_read_stops_the_owner_and_loses_nothing() {
         let mut got = Vec::new();
         while got.len() < bytes.len() {
             match bench.kernel.read(fh, 1000).answer().await {
-                myclerk::bus::serial::client::device::Answer::Data(bytes) => got.extend(bytes),
+                myclerk::bus::chardev::Answer::Data(bytes) => got.extend(bytes),
                 other => panic!("{other:?}"),
             }
         }
@@ -229,7 +229,7 @@ fn input_is_thrown_away_here_and_on_its_way() {
         bench.owner.respond(corr, Vec::new());
         assert_eq!(
             flush.answer().await,
-            myclerk::bus::serial::client::device::Answer::Done(Vec::new())
+            myclerk::bus::chardev::Answer::Done(Vec::new())
         );
         bench.owner.send(b"new");
         assert_eq!(bench.kernel.read(fh, 99).answer().await, data(b"new"));

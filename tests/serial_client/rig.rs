@@ -8,8 +8,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use myclerk::bus::chardev::{Answer, Device};
 use myclerk::bus::fake;
-use myclerk::bus::serial::client::device::{Answer, Device};
 use myclerk::bus::serial::client::outage::Outage;
 use myclerk::bus::serial::client::pump::{Pump, Steering};
 use myclerk::bus::serial::client::structs;

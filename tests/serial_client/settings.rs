@@ -1,5 +1,5 @@
 use myclerk::bus::Refused;
-use myclerk::bus::serial::client::device::Answer;
+use myclerk::bus::chardev::Answer;
 use myclerk::bus::serial::client::termios::flag;
 use myclerk::bus::serial::op::{Change, Flow, Flush, Rs485, Settings};
 use myclerk::wire::opcode::Opcode;

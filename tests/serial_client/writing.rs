@@ -1,5 +1,5 @@
+use myclerk::bus::chardev::Answer;
 use myclerk::bus::fake::WINDOW;
-use myclerk::bus::serial::client::device::Answer;
 use myclerk::bus::serial::op::{Break, DataWrite};
 use myclerk::wire::opcode::Opcode;
 use nix::errno::Errno;

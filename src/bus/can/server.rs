@@ -31,7 +31,7 @@ pub const OWNED: Owned = Owned {
     look: enumerate::look,
     wanted,
     serve: serve_kernel,
-    call: |_, opcode, _| Err(unknown(opcode)),
+    call: |_, _, opcode, _| Err(unknown(opcode)),
 };
 
 thread_local! {

@@ -15,7 +15,7 @@ use super::hardware::cdev::CdevHost;
 use super::hardware::{GpioChip, GpioHost};
 use super::op::{ChipEntry, ChipList, Direction, LineInfo, LineInfoRequest, LineRequest, OpError};
 use crate::bus::waiting;
-use crate::bus::{Answer, BusStream, End, Grant, Owned, Present, Refused, Serving, Wanted};
+use crate::bus::{Answer, BusStream, Caller, End, Grant, Owned, Present, Refused, Serving, Wanted};
 use crate::wire::msgpack::Value;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
@@ -46,7 +46,7 @@ fn serve_cdev(grant: Grant, stream: BusStream) -> Serving {
     Box::pin(serve(host, Arc::clone(&KEEPER), grant, stream))
 }
 
-fn call_cdev(present: &Present, opcode: Opcode, payload: &[u8]) -> Answer {
+fn call_cdev(present: &Present, _: &Caller, opcode: Opcode, payload: &[u8]) -> Answer {
     call(&CdevHost::default(), &KEEPER, present, opcode, payload)
 }
 

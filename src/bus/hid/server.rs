@@ -15,7 +15,9 @@ use super::hardware::real::EvdevHost;
 use super::hardware::{InputDevice, InputHost, InputPort};
 use super::op::{Start, StartPar, Started};
 use super::state::State;
-use crate::bus::{Answer, BusStream, End, Grant, Outlet, Owned, Present, Refused, Serving, Wanted};
+use crate::bus::{
+    Answer, BusStream, Caller, End, Grant, Outlet, Owned, Present, Refused, Serving, Wanted,
+};
 use crate::kernel::evdev::codes::EV_KEY;
 use crate::kernel::evdev::{Description, Event};
 use crate::wire::opcode::Opcode;
@@ -51,7 +53,7 @@ fn wanted(opcode: Opcode, payload: &[u8]) -> Result<Wanted, Refused> {
     })
 }
 
-fn call(_: &Present, _: Opcode, _: &[u8]) -> Answer {
+fn call(_: &Present, _: &Caller, _: Opcode, _: &[u8]) -> Answer {
     Err(Refused::unsupported("input devices are used by a stream"))
 }
 

@@ -13,8 +13,8 @@ use super::hardware::{PwmChannel, PwmHost};
 use super::op::{Configure, Configured, OpError, Polarity, Set, decode_empty, encode_empty};
 use crate::bus::waiting;
 use crate::bus::{
-    Answer, BusStream, End, Grant, Inbound, MAX_AGE_SECS, Outlet, Owned, Present, Refused, Serving,
-    Wanted,
+    Answer, BusStream, Caller, End, Grant, Inbound, MAX_AGE_SECS, Outlet, Owned, Present, Refused,
+    Serving, Wanted,
 };
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
@@ -81,7 +81,7 @@ fn wanted(opcode: Opcode, payload: &[u8]) -> Result<Wanted, Refused> {
     }
 }
 
-fn call(_: &Present, opcode: Opcode, _: &[u8]) -> Answer {
+fn call(_: &Present, _: &Caller, opcode: Opcode, _: &[u8]) -> Answer {
     Err(Refused::unsupported(format!("{opcode} is no PWM call")))
 }
 

@@ -14,7 +14,7 @@ use super::enumerate;
 use super::hardware::tty::TtyHost;
 use super::hardware::{PortControl, SerialHost};
 use super::op::{self, OpenRequest, PortEntry, PortList, Settings, StreamSettings};
-use crate::bus::{Answer, BusStream, End, Grant, Owned, Present, Refused, Serving, Wanted};
+use crate::bus::{Answer, BusStream, Caller, End, Grant, Owned, Present, Refused, Serving, Wanted};
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
 
@@ -56,7 +56,7 @@ fn wanted(opcode: Opcode, payload: &[u8]) -> Result<Wanted, Refused> {
     })
 }
 
-fn call(_: &Present, _: Opcode, _: &[u8]) -> Answer {
+fn call(_: &Present, _: &Caller, _: Opcode, _: &[u8]) -> Answer {
     Err(Refused::unsupported(
         "no operation of serial ports is without a stream",
     ))

@@ -53,6 +53,14 @@ impl Opener for Hub {
         })
     }
 
+    fn lost(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(async move {
+            if let Some(peer) = self.peer() {
+                peer.closed().await;
+            }
+        })
+    }
+
     fn returned(&self, within: Duration) -> Pin<Box<dyn Future<Output = bool> + '_>> {
         Box::pin(async move {
             let until = clock::mono().after(within);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use super::{Answer, Incoming, Peer, Service, Shared};
-use crate::bus::Inbound;
+use crate::bus::{Caller, Inbound};
 use crate::daemon::system::SystemEntropy;
 use crate::kernel::clock;
 use crate::link::connection::{Connection, End};
@@ -43,6 +43,7 @@ pub fn start(connection: Connection, path: Path, service: Rc<dyn Service>) -> Pe
         read_over: Notify::new(),
         write_over: Notify::new(),
         ended,
+        caller: Caller::default(),
         bytes_in: Cell::new(0),
         bytes_out: Cell::new(0),
     }));
@@ -360,6 +361,7 @@ impl Peer {
             return;
         }
         self.0.ended.send_replace(Some(Rc::new(end)));
+        self.0.caller.leave();
         let streams = std::mem::take(&mut *self.0.streams.borrow_mut());
         for sender in streams.into_values() {
             let _ = sender.send(Inbound::Closed);

@@ -112,6 +112,9 @@ fn subsystem(class: &str) -> Option<&'static str> {
         "hid" => Some("input"),
         "gpio" => Some("gpio"),
         "pwm" => Some("pwm"),
+        "i2c" => Some("i2c-dev"),
+        "spi" => Some("spidev"),
+        "onewire" => Some("w1"),
         _ => None,
     }
 }

@@ -80,7 +80,8 @@ impl Server {
             })
             .map_err(|refusal| refused(&refusal))?;
         let (opcode, payload) = (request.opcode, request.payload.clone());
-        let call = move || (owned.call)(&present, opcode, &payload);
+        let caller = peer.caller().clone();
+        let call = move || (owned.call)(&present, &caller, opcode, &payload);
         let called = tokio::task::spawn_blocking(call).await;
         called.map_err(internal)?.map_err(|error| not_done(&error))
     }

@@ -8,10 +8,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::device::Device;
 use super::outage::{Outage, Reopened};
 use super::pulse;
 use super::tty::Tty;
+use crate::bus::chardev::Device;
 use crate::bus::outage::{Returning, returned};
 use crate::bus::serial::op::{ControlSet, Lines, Settings, encode_empty};
 use crate::bus::{

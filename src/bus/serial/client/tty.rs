@@ -26,12 +26,12 @@ use self::polling::Wish;
 use self::reading::Reading;
 use self::writing::Writing;
 use super::asks::{Ask, Asks, Purpose, Question};
-use super::device::{Answer, Device};
 use super::incoming::Incoming;
 use super::ldisc::Discipline;
 use super::structs::{Serial, WINDOW};
 use super::termios::Termios;
 use crate::bus::Outlet;
+use crate::bus::chardev::{Answer, Device};
 use crate::bus::serial::op::Settings;
 use crate::kernel::cuse::{Body, Request};
 

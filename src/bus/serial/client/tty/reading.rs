@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use tokio::time::Instant;
 
 use super::{Ask, Purpose, Tty};
-use crate::bus::serial::client::device::Answer;
+use crate::bus::chardev::Answer;
 use crate::bus::serial::client::ldisc::Taken;
 use crate::bus::serial::client::termios::Termios;
 use crate::bus::serial::client::termios::flag::Control;

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use super::Tty;
 use super::reading::count;
-use crate::bus::serial::client::device::Answer;
+use crate::bus::chardev::Answer;
 use crate::bus::serial::client::termios::flag;
 
 /// Bytes that are sent at a time.

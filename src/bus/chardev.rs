@@ -1,4 +1,4 @@
-//! The kernel's side of a tty: the calls that programs make, and their answers.
+//! A character device that this program serves: the calls that programs make, and their answers.
 
 use core::future::Future;
 use core::pin::Pin;
@@ -19,6 +19,8 @@ pub enum Answer {
     Written(usize),
     /// An ioctl returns 0, with that output.
     Done(Vec<u8>),
+    /// An ioctl returns that number, which is not negative, with that output.
+    Returned(i32, Vec<u8>),
     /// An ioctl's argument is needed first.
     Pause(Pause),
     /// `POLL*`.
@@ -27,7 +29,7 @@ pub enum Answer {
     Failed(Errno),
 }
 
-/// A character device; CUSE, or a test that plays the kernel.
+/// Where the calls come from: CUSE, or a test that plays the kernel.
 pub trait Device {
     /// The next call. Dropping the future loses none.
     fn next(&self) -> Pin<Box<dyn Future<Output = io::Result<Request>> + '_>>;
@@ -58,6 +60,7 @@ impl Device for Cuse {
                 self.written(id, u32::try_from(*count).map_err(io::Error::other)?)
             }
             Answer::Done(output) => self.ioctl(id, 0, output),
+            Answer::Returned(number, output) => self.ioctl(id, *number, output),
             Answer::Pause(pause) => self.pause(id, pause),
             Answer::Ready(revents) => self.poll(id, *revents),
             Answer::Failed(errno) => self.error(id, *errno),
