@@ -20,3 +20,4 @@ pub mod uinput;
 pub mod usbfs;
 pub mod usbip_pdu;
 pub mod vhci;
+pub mod w1;
