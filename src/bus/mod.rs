@@ -42,6 +42,7 @@ pub const OWNED: &[&Owned] = &[
     &can::server::OWNED,
     &gpio::server::OWNED,
     &hid::server::OWNED,
+    &onewire::server::OWNED,
     &pwm::server::OWNED,
     &serial::server::OWNED,
 ];
