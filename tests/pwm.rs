@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use myclerk::bus::fake::{self, FakeSession};
+use myclerk::bus::fake::{self, FakeSession, here};
 use myclerk::bus::pwm::client::PRESENTER;
 use myclerk::bus::pwm::fake::FakePwm;
 use myclerk::bus::pwm::hardware::State;
@@ -347,7 +347,7 @@ async fn attach_for(
         grace,
         ..Wish::default()
     };
-    (PRESENTER.attach)(Rc::clone(session) as Rc<dyn Opener>, wish).await
+    (PRESENTER.attach)(Rc::clone(session) as Rc<dyn Opener>, wish, &here()).await
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{Inbound, Outlet};
+use crate::kernel::vhci::Vhci;
 use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::Status;
@@ -57,9 +58,16 @@ pub struct Presenter {
     /// Why this machine cannot do it now, with the command that mends it: a module is not loaded.
     pub check: fn() -> Result<(), AttachError>,
     /// Makes a device local.
-    pub attach: fn(Rc<dyn Opener>, Wish) -> Attaching,
+    pub attach: fn(Rc<dyn Opener>, Wish, &Here) -> Attaching,
     /// Performs an operation on a device that is not local; `None` where it has to be.
     pub operate: Option<Operate>,
+}
+
+/// What this machine has for all devices that are to be local.
+#[derive(Clone, Debug)]
+pub struct Here {
+    /// The ports for USB devices; which of them are worn out is known to this one only.
+    pub vhci: Rc<Vhci>,
 }
 
 /// A device on its way to being local.

@@ -4,15 +4,18 @@
 //! A bus half runs on one stream of one session. It sees that session only through an [`Outlet`]
 //! and a queue of [`Inbound`]; it knows nothing of records, credit or transports.
 
+pub mod adapter;
 pub mod can;
 pub mod chardev;
 pub mod fake;
 pub mod gpio;
 pub mod hid;
+pub mod i2c;
 mod local;
 pub mod onewire;
 pub mod outage;
 mod owned;
+pub mod pipe;
 mod programs;
 pub mod pwm;
 mod refused;
@@ -21,7 +24,7 @@ pub mod serial;
 pub mod usb;
 
 pub use local::{
-    AskError, AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, Operate,
+    AskError, AttachError, Attaching, BusStream, Ended, Handle, Here, Local, Opener, Operate,
     OperateError, Operating, Parameters, Pending, Presenter, Wish,
 };
 pub use owned::{
@@ -99,7 +102,9 @@ pub trait Outlet {
 /// The length that an operation declares for its answer, in bytes, if it declares one (profile
 /// 11.2); the buses know their payloads.
 pub fn declared_reply(opcode: Opcode, payload: &[u8]) -> Option<u32> {
-    usb::op::declared_reply(opcode, payload).or_else(|| serial::op::declared_reply(opcode, payload))
+    usb::op::declared_reply(opcode, payload)
+        .or_else(|| serial::op::declared_reply(opcode, payload))
+        .or_else(|| i2c::op::declared_reply(opcode, payload))
 }
 
 /// One request on its way out.

@@ -9,6 +9,7 @@ pub mod gpio_cdev;
 mod gpio_mark;
 pub mod gpio_sim;
 pub mod gpio_watch;
+pub mod i2c_dev;
 pub mod privileges;
 pub mod pwm;
 pub mod random;

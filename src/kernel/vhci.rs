@@ -323,8 +323,27 @@ impl Vhci {
         devid: u32,
         speed: Speed,
     ) -> Result<PortId, VhciError> {
+        self.attach_pinned(socket, devid, speed, None)
+    }
+
+    /// The same, to the port that a number stands for: always the same one if it is free, the next
+    /// free one after it otherwise.
+    ///
+    /// # Errors
+    /// As [`Vhci::attach`].
+    pub fn attach_pinned(
+        &self,
+        socket: BorrowedFd<'_>,
+        devid: u32,
+        speed: Speed,
+        pin: Option<u16>,
+    ) -> Result<PortId, VhciError> {
         let ports = self.ports()?;
-        for port in self.candidates(&ports, speed.hub()) {
+        let mut candidates = self.candidates(&ports, speed.hub());
+        if let Some(pin) = pin {
+            pinned_first(&ports, &mut candidates, pin);
+        }
+        for port in candidates {
             match self.write(port.id, socket, devid, speed) {
                 Ok(()) => {
                     self.first.set(port.controller + 1);
@@ -453,6 +472,20 @@ impl Vhci {
         });
         free
     }
+}
+
+/// Sorts the free ports of a hub's kind by how far behind the pinned one they are.
+fn pinned_first(ports: &[Port], candidates: &mut [&Port], pin: u16) {
+    let Some(hub) = candidates.first().map(|port| port.hub) else {
+        return;
+    };
+    let mut of_hub: Vec<_> = ports.iter().filter(|port| port.hub == hub).collect();
+    of_hub.sort_by_key(|port| port.id);
+    let count = of_hub.len();
+    // INVARIANT: a candidate is one of the ports, so there is at least one.
+    let first = usize::from(pin) % count;
+    let place = |id| of_hub.iter().position(|port| port.id == id);
+    candidates.sort_by_key(|port| place(port.id).map(|place| (place + count - first) % count));
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub(crate) const PRESENTERS: &[&Presenter] = &[
         ways: &["speaker", "listener"],
         options: &[("word", "what is said first")],
         check: || Ok(()),
-        attach: |opener, wish| Box::pin(attach(opener, wish)),
+        attach: |opener, wish, _| Box::pin(attach(opener, wish)),
         operate: None,
     },
     &Presenter {
@@ -80,7 +80,7 @@ pub(crate) const PRESENTERS: &[&Presenter] = &[
                 mend: Some("modprobe voice".to_owned()),
             }),
         },
-        attach: |opener, wish| Box::pin(attach(opener, wish)),
+        attach: |opener, wish, _| Box::pin(attach(opener, wish)),
         operate: Some(|opener, wish, operation, parameters| {
             Box::pin(ask(opener, wish, operation, parameters))
         }),

@@ -71,7 +71,7 @@ pub const PRESENTER: Presenter = Presenter {
         ),
     ],
     check,
-    attach: |opener, wish| -> Attaching { Box::pin(attach(Arc::new(KernelCan), opener, wish)) },
+    attach: |opener, wish, _| -> Attaching { Box::pin(attach(Arc::new(KernelCan), opener, wish)) },
     operate: None,
 };
 

@@ -47,7 +47,7 @@ pub const PRESENTER: Presenter = Presenter {
     ways: &["gpio-sim"],
     options: options::OPTIONS,
     check,
-    attach: |opener, wish| Box::pin(attach_with(opener, wish, sim::make)),
+    attach: |opener, wish, _| Box::pin(attach_with(opener, wish, sim::make)),
     operate: None,
 };
 

@@ -47,7 +47,7 @@ pub const PRESENTER: Presenter = Presenter {
     ],
     check,
     operate: None,
-    attach: |opener, wish| -> Attaching {
+    attach: |opener, wish, _| -> Attaching {
         Box::pin(async move { attach(&UinputMaker::default(), opener, wish).await })
     },
 };

@@ -32,7 +32,7 @@ pub const PRESENTER: Presenter = Presenter {
     ways: &[],
     options: settings::OPTIONS,
     check: || Ok(()),
-    attach: |opener, wish| Box::pin(attach(opener, wish)),
+    attach: |opener, wish, _| Box::pin(attach(opener, wish)),
     operate: Some(|_, _, operation, _| {
         Box::pin(async move {
             match &*operation {

@@ -227,11 +227,25 @@ pub fn attach(
     if needs_streams(&Descriptors::parse(&device.desc)?, port_speed(device.spd)?) {
         return Err(AttachError::Streams);
     }
+    attach_pinned(vhci, None, device, (outlet, inbound))
+}
+
+/// The same, to the port that a number stands for if it is free ([`Vhci::attach_pinned`]). Whether a
+/// driver would take the device is not asked.
+///
+/// # Errors
+/// As [`attach`].
+pub fn attach_pinned(
+    vhci: &Rc<Vhci>,
+    pin: Option<u16>,
+    device: &AttachResponse,
+    session: Session,
+) -> Result<Attachment, AttachError> {
     let device = Device::parse(device)?;
     let (ours, kernels) = reattach::pair().map_err(AttachError::Socket)?;
-    let port = vhci.attach(kernels.as_fd(), device.devno, device.speed)?;
+    let port = vhci.attach_pinned(kernels.as_fd(), device.devno, device.speed, pin)?;
     tracing::info!(%port, speed = %device.speed, "device attached");
-    Ok(start(ours, vhci, port, device, (outlet, inbound)))
+    Ok(start(ours, vhci, port, device, session))
 }
 
 /// Serves a device on a port that is attached already, through our end of its socket.
@@ -254,7 +268,8 @@ pub fn serve(
     Ok(start(socket, vhci, port, device, (outlet, inbound)))
 }
 
-type Session = (Rc<dyn Outlet>, mpsc::UnboundedReceiver<Inbound>);
+/// The stream of an attached device.
+pub type Session = (Rc<dyn Outlet>, mpsc::UnboundedReceiver<Inbound>);
 
 fn start(
     socket: tokio::net::UnixStream,

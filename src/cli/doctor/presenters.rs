@@ -40,7 +40,7 @@ mod tests {
         ways: &[],
         options: &[],
         check: || Ok(()),
-        attach: |_, _| unreachable!(),
+        attach: |_, _, _| unreachable!(),
         operate: None,
     };
     const ABSENT: Presenter = Presenter {

@@ -10,7 +10,7 @@ use super::attached::{Attached, Form};
 use super::hub::Hub;
 use super::target::{Target, USB, ask_error};
 use crate::bus::outage::GRACE;
-use crate::bus::{AttachError, Local, OperateError, Parameters, Presenter, Wish};
+use crate::bus::{AttachError, Here, Local, OperateError, Parameters, Presenter, Wish};
 use crate::daemon::control::Conversation;
 use crate::daemon::control::message::{AttachedDevice, ControlError, NodeName};
 
@@ -106,7 +106,10 @@ impl Client {
             grace: wanted.grace.unwrap_or(GRACE),
             ..wish(&node, &target)
         };
-        let attaching = (presenter.attach)(Rc::<Hub>::clone(hub), wish).await;
+        let here = Here {
+            vhci: Rc::clone(&self.vhci),
+        };
+        let attaching = (presenter.attach)(Rc::<Hub>::clone(hub), wish, &here).await;
         let Local { handle, ended } = attaching.map_err(|error| failed(&error))?;
         let attached = Attached::new(node, target, Form::Other { presenter, handle });
         self.attached.borrow_mut().push(Rc::clone(&attached));

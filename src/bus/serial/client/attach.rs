@@ -31,7 +31,7 @@ pub const PRESENTER: Presenter = Presenter {
     ways: &["cuse"],
     options: &[],
     check,
-    attach: |opener, wish| -> Attaching { Box::pin(attach(opener, wish)) },
+    attach: |opener, wish, _| -> Attaching { Box::pin(attach(opener, wish)) },
     operate: Some(
         |opener, wish, operation, parameters| -> Operating<'static> {
             Box::pin(operate(opener, wish, operation, parameters))

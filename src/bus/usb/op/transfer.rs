@@ -307,6 +307,16 @@ impl TransferReply {
         writer.bin_header(data_len);
     }
 
+    /// A whole reply; `data` is empty for what was sent to the device.
+    pub fn whole(status: i32, actual: usize, data: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(data.len() + super::REPLY_OVERHEAD as usize);
+        // INVARIANT: no transfer is longer than MAX_TRANSFER, which fits.
+        let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        Self::encode(status, length(actual), length(data.len()), &mut out);
+        out.extend_from_slice(data);
+        out
+    }
+
     /// Reads a reply.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use crate::bus::Refused;
-use crate::bus::usb::op::{IsoPacket, IsoReply, REPLY_OVERHEAD, TransferReply, encode_empty};
+use crate::bus::usb::op::{IsoPacket, IsoReply, encode_empty};
 use crate::wire::status::{Status, sub};
 
 /// What went wrong when usbfs has no memory, and what mends it.
@@ -17,16 +17,6 @@ pub(super) fn no_memory() -> Refused {
         errno: Some(Errno::ENOMEM),
         ..Refused::new(Status::InternalError, sub::DEVICE_IO, NO_MEMORY)
     }
-}
-
-/// `[status, actual, data]`; `data` stays empty for what was sent to the device.
-pub(super) fn transfer(status: i32, actual: usize, data: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(data.len() + REPLY_OVERHEAD as usize);
-    // INVARIANT: no transfer is longer than MAX_TRANSFER, which fits.
-    let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
-    TransferReply::encode(status, length(actual), length(data.len()), &mut out);
-    out.extend_from_slice(data);
-    out
 }
 
 /// `[status, start-frame, errors, [*[actual, status]], data]`; `data` is one piece of received

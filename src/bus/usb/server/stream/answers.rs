@@ -7,7 +7,7 @@ use super::claims::Claims;
 use super::{Request, Stream};
 use crate::bus::Outlet;
 use crate::bus::Refused;
-use crate::bus::usb::op::{DescriptorReply, IsoTransfer};
+use crate::bus::usb::op::{DescriptorReply, IsoTransfer, TransferReply};
 use crate::bus::usb::server::End;
 use crate::bus::usb::server::check::Form;
 use crate::bus::usb::server::iso;
@@ -73,9 +73,12 @@ impl Stream {
         let (status, payload) = match pending.form {
             Form::Received => {
                 let data = completion.data();
-                (Status::Ok, reply::transfer(status, data.len(), data))
+                (Status::Ok, TransferReply::whole(status, data.len(), data))
             }
-            Form::Sent => (Status::Ok, reply::transfer(status, completion.actual, &[])),
+            Form::Sent => (
+                Status::Ok,
+                TransferReply::whole(status, completion.actual, &[]),
+            ),
             Form::Descriptor if status == 0 => {
                 let mut payload = Vec::new();
                 let descriptor = completion.data();
@@ -100,7 +103,11 @@ impl Stream {
         for pending in self.outstanding.drain() {
             match pending.form {
                 Form::Received | Form::Sent => {
-                    outlet.respond(pending.corr, Status::Ok, reply::transfer(status, 0, &[]));
+                    outlet.respond(
+                        pending.corr,
+                        Status::Ok,
+                        TransferReply::whole(status, 0, &[]),
+                    );
                 }
                 Form::Descriptor | Form::Empty => {
                     outlet.respond(pending.corr, refused.status, refused.payload());
@@ -118,7 +125,7 @@ impl Stream {
 
 pub(super) fn done(form: Form) -> Vec<u8> {
     match form {
-        Form::Received | Form::Sent => reply::transfer(0, 0, &[]),
+        Form::Received | Form::Sent => TransferReply::whole(0, 0, &[]),
         Form::Descriptor | Form::Empty => reply::empty(),
     }
 }
@@ -134,7 +141,11 @@ pub(super) fn unstarted(outlet: &dyn Outlet, request: &Request, status: i32, ref
         .then(|| IsoTransfer::decode(&request.payload).ok())
         .flatten();
     if transfer {
-        outlet.respond(request.corr, Status::Ok, reply::transfer(status, 0, &[]));
+        outlet.respond(
+            request.corr,
+            Status::Ok,
+            TransferReply::whole(status, 0, &[]),
+        );
     } else if let Some((transfer, _)) = iso {
         let payload = iso::unmoved(&transfer, status);
         outlet.respond(request.corr, Status::Ok, payload);

@@ -8,10 +8,10 @@ use super::Stream;
 use super::answers::done;
 use crate::bus::Outlet;
 use crate::bus::Refused;
+use crate::bus::usb::op::TransferReply;
 use crate::bus::usb::server::End;
 use crate::bus::usb::server::check::{Change, Form};
 use crate::bus::usb::server::held::Held;
-use crate::bus::usb::server::reply;
 use crate::wire::status::Status;
 
 /// Where the device is: at hand for the data thread, or with a thread that waits for it.
@@ -100,7 +100,7 @@ impl Stream {
                 match (result, form) {
                     (Ok(()), form) => outlet.respond(corr, Status::Ok, done(form)),
                     (Err(errno), Form::Received | Form::Sent) => {
-                        let payload = reply::transfer(-(errno as i32), 0, &[]);
+                        let payload = TransferReply::whole(-(errno as i32), 0, &[]);
                         outlet.respond(corr, Status::Ok, payload);
                     }
                     (Err(errno), Form::Empty | Form::Descriptor) => {
