@@ -2,12 +2,14 @@
 
 mod chip;
 
+use core::future::ready;
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 
 use super::hardware::{OnewireHost, Outcome, Step};
-use super::op::Rom;
+use super::op::{Rom, Select};
+use crate::bus::adapter::ds2490::{Answer, Begin, OnewireBus, Transaction};
 
 pub use chip::{Chip, Thermometer};
 
@@ -88,9 +90,7 @@ impl State {
             Step::Read(count) => {
                 let byte = |chips: &mut Vec<Chip>| {
                     // Whoever pulls the line low wins.
-                    chips
-                        .iter_mut()
-                        .fold(0xFF, |line, chip| line & chip.read())
+                    chips.iter_mut().fold(0xFF, |line, chip| line & chip.read())
                 };
                 let read = (0..*count).map(|_| byte(&mut self.chips));
                 outcome.data.extend(read);
@@ -135,5 +135,33 @@ fn told(step: &Step<'_>) -> String {
         Step::Reset => "reset".to_owned(),
         Step::Write(bytes) => format!("write {}", crate::wire::hex::encode(bytes)),
         Step::Read(count) => format!("read {count}"),
+    }
+}
+
+/// As the bus of an adapter on this machine.
+impl OnewireBus for FakeBus {
+    fn search(&self, alarm: bool) -> Answer<Vec<Rom>> {
+        Box::pin(ready(OnewireHost::search(self, PLACE, alarm)))
+    }
+
+    fn run(&self, transaction: Transaction) -> Answer<Vec<u8>> {
+        let Transaction {
+            begin,
+            mut write,
+            read,
+            ..
+        } = transaction;
+        let address = match begin {
+            Begin::Select(Select::Rom(rom)) => [&[0x55][..], &rom.0].concat(),
+            Begin::Select(Select::Skip) => vec![0xCC],
+            Begin::Reset | Begin::GoOn => Vec::new(),
+        };
+        write.splice(..0, address);
+        let reset = (begin != Begin::GoOn).then_some(Step::Reset);
+        let written = (!write.is_empty()).then_some(Step::Write(&write));
+        let read = (read > 0).then_some(Step::Read(read));
+        let steps: Vec<_> = [reset, written, read].into_iter().flatten().collect();
+        let outcome = OnewireHost::run(self, PLACE, &steps);
+        Box::pin(ready(outcome.map(|outcome| outcome.data)))
     }
 }

@@ -6,10 +6,8 @@ use std::sync::LazyLock;
 
 use super::enumerate;
 use super::hardware::netlink::NetlinkHost;
-use super::op::{
-    BusEntry, BusList, BusRequest, MAX_NAME, MatchRom, OpError, Read, Search, Write,
-};
-use crate::bus::{Answer, Caller, End, Owned, Present, Refused, Serving, Wanted};
+use super::op::{BusEntry, BusList, BusRequest, MAX_NAME, MatchRom, OpError, Read, Search, Write};
+use crate::bus::{Answer, End, Owned, Present, Refused, Serving, Wanted};
 use crate::wire::opcode::Opcode;
 
 pub use desk::Desk;

@@ -17,16 +17,22 @@ use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
 
 /// How long a transaction goes on without an operation (profile 19.9).
-pub const IDLE: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(1);
 
 const MATCH_ROM: u8 = 0x55;
 const SKIP_ROM: u8 = 0xCC;
 const READ_ROM: u8 = 0x33;
 
 /// The buses of a machine, as far as they are in use.
-#[derive(Debug, Default)]
 pub struct Desk {
     buses: Mutex<BTreeMap<String, Arc<Mutex<Option<Open>>>>>,
+    clock: Box<dyn Fn() -> Instant + Send + Sync>,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self::new(Instant::now)
+    }
 }
 
 /// What was begun on a bus by a reset and can be continued.
@@ -40,12 +46,20 @@ struct Open {
 }
 
 impl Open {
-    fn is_over(&self) -> bool {
-        self.caller.has_left() || self.at.elapsed() > IDLE
+    fn is_over(&self, now: Instant) -> bool {
+        self.caller.has_left() || now.saturating_duration_since(self.at) > IDLE
     }
 }
 
 impl Desk {
+    /// With that clock.
+    pub fn new(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+        Self {
+            buses: Mutex::default(),
+            clock: Box::new(clock),
+        }
+    }
+
     /// Performs an operation; may wait for the bus, and for other sessions' operations.
     ///
     /// # Errors
@@ -62,6 +76,7 @@ impl Desk {
         let bus = self.bus(&present.id);
         let open = bus.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = Turn {
+            clock: &*self.clock,
             host,
             place: &present.place,
             caller,
@@ -94,18 +109,21 @@ impl Desk {
     fn bus(&self, id: &str) -> Arc<Mutex<Option<Open>>> {
         let mut buses = self.buses.lock().unwrap_or_else(PoisonError::into_inner);
         // Only what is in use is kept.
-        buses.retain(|kept, bus| kept == id || Arc::strong_count(bus) > 1 || is_open(bus));
+        let now = (self.clock)();
+        buses.retain(|kept, bus| kept == id || Arc::strong_count(bus) > 1 || is_open(bus, now));
         Arc::clone(buses.entry(id.to_owned()).or_default())
     }
 }
 
-fn is_open(bus: &Mutex<Option<Open>>) -> bool {
-    bus.try_lock()
-        .map_or(true, |open| open.as_ref().is_some_and(|open| !open.is_over()))
+fn is_open(bus: &Mutex<Option<Open>>, now: Instant) -> bool {
+    bus.try_lock().map_or(true, |open| {
+        open.as_ref().is_some_and(|open| !open.is_over(now))
+    })
 }
 
 /// One operation of one session.
 struct Turn<'a> {
+    clock: &'a dyn Fn() -> Instant,
     host: &'a dyn OnewireHost,
     place: &'a str,
     caller: &'a Caller,
@@ -118,7 +136,7 @@ impl Turn<'_> {
         let foreign = |open: &Open| open.exclusive && !open.caller.is(self.caller);
         if let Some(open) = self.open.as_ref()
             && foreign(open)
-            && !open.is_over()
+            && !open.is_over((self.clock)())
         {
             return Err(busy("another session has a transaction on this bus"));
         }
@@ -128,9 +146,10 @@ impl Turn<'_> {
 
     /// Goes on with what this session began.
     fn go_on(&mut self) -> Result<bool, Refused> {
+        let now = (self.clock)();
         match self.open.take() {
-            Some(open) if open.caller.is(self.caller) && !open.is_over() => Ok(open.exclusive),
-            Some(open) if !open.is_over() && open.exclusive => {
+            Some(open) if open.caller.is(self.caller) && !open.is_over(now) => Ok(open.exclusive),
+            Some(open) if !open.is_over(now) && open.exclusive => {
                 *self.open = Some(open);
                 Err(busy("another session has a transaction on this bus"))
             }
@@ -144,7 +163,7 @@ impl Turn<'_> {
         let outcome = done.map_err(|errno| Refused::io("the bus failed", errno))?;
         *self.open = Some(Open {
             caller: self.caller.clone(),
-            at: Instant::now(),
+            at: (self.clock)(),
             exclusive,
         });
         Ok(outcome)
