@@ -3,9 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
 
 use super::{Adapter, player};
 use crate::bus::pipe;
@@ -16,8 +13,8 @@ use crate::wire::crc16;
 
 /// What names the device in kernel messages.
 const DEVNO: u32 = 0x0001_0001;
-/// How often the kernel's files are looked at while something is expected there.
-const PERIOD: Duration = Duration::from_millis(20);
+/// Where the kernel has its USB devices.
+const DEVICES: &str = "/sys/bus/usb/devices";
 /// How many directories below a device are looked at.
 const MAX_DIRECTORIES: usize = 256;
 
@@ -47,29 +44,16 @@ pub fn attach(
     Ok(attachment)
 }
 
-/// What a driver made of a device: the first directory below it that `wanted` takes, by its name. Waits
-/// for it at most so long.
-pub async fn made(
-    vhci: &Vhci,
-    port: PortId,
-    within: Duration,
-    wanted: impl Fn(&str) -> bool,
-) -> Option<PathBuf> {
-    let until = Instant::now() + within;
-    loop {
-        let found = directory(vhci, port).and_then(|device| below(&device, &wanted));
-        if found.is_some() || Instant::now() >= until {
-            return found;
-        }
-        sleep(PERIOD).await;
-    }
-}
-
-/// The directory of the device at a port.
-fn directory(vhci: &Vhci, port: PortId) -> Option<PathBuf> {
+/// What a driver made of the device at a port: the first directory below it that `wanted` takes, by its
+/// name.
+pub fn made(vhci: &Vhci, port: PortId, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
     let ports = vhci.ports().ok()?;
     let row = ports.into_iter().find(|row| row.id == port)?;
-    (row.local_bus_id != "0-0").then(|| Path::new("/sys/bus/usb/devices").join(row.local_bus_id))
+    // Not there yet.
+    if row.local_bus_id == "0-0" {
+        return None;
+    }
+    below(&Path::new(DEVICES).join(row.local_bus_id), wanted)
 }
 
 fn below(device: &Path, wanted: impl Fn(&str) -> bool) -> Option<PathBuf> {
