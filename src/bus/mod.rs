@@ -55,6 +55,7 @@ pub const PRESENTERS: &[&Presenter] = &[
     &can::client::PRESENTER,
     &gpio::client::PRESENTER,
     &hid::client::PRESENTER,
+    &onewire::client::PRESENTER,
     &pwm::client::PRESENTER,
     &serial::client::PRESENTER,
 ];

@@ -25,7 +25,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::description::{Endpoint, Setting};
-use super::{Adapter, Description, Fault, MANUFACTURER, Setup, Transfer};
+use super::{Adapter, Description, Fault, Setup, Transfer};
 use crate::bus::onewire::op::{Rom, Select};
 use crate::bus::usb::op::Speed;
 use crate::kernel::usbfs::TransferType;
@@ -149,11 +149,12 @@ enum Command {
 }
 
 impl Ds2490 {
-    /// Such a chip with that bus; `serial` tells it from others. Must be called inside a `LocalSet`.
-    pub fn new(bus: Rc<dyn OnewireBus>, name: &str, serial: &str) -> Rc<Self> {
+    /// Such a chip with that bus: maker, name and serial number, and what does the work. Must be called
+    /// inside a `LocalSet`.
+    pub fn new(strings: [String; 3], bus: Rc<dyn OnewireBus>) -> Rc<Self> {
         let (commands, ordered) = unbounded_channel();
         let chip = Rc::new(Self {
-            description: description(name, serial),
+            description: description(strings),
             state: RefCell::default(),
             commands,
             changed: Notify::new(),
@@ -413,7 +414,7 @@ impl Worker {
     }
 }
 
-fn description(name: &str, serial: &str) -> Description {
+fn description(strings: [String; 3]) -> Description {
     let endpoint = |address, kind, max_packet, interval| Endpoint {
         address,
         kind,
@@ -438,7 +439,7 @@ fn description(name: &str, serial: &str) -> Description {
         release: 0x0100,
         speed: Speed::Full,
         class: [0xFF, 0, 0],
-        strings: [MANUFACTURER.to_owned(), name.to_owned(), serial.to_owned()],
+        strings,
         settings: settings.map(setting).to_vec(),
     }
 }

@@ -22,7 +22,7 @@ struct Driver {
 impl Driver {
     async fn new(chips: impl IntoIterator<Item = Chip>) -> Self {
         let bus = Rc::new(FakeBus::new(chips));
-        let chip = Ds2490::new(Rc::<FakeBus>::clone(&bus), "a bus", "1");
+        let chip = Ds2490::new(Default::default(), Rc::<FakeBus>::clone(&bus));
         let host = Host::plug_in(Rc::<Ds2490>::clone(&chip)).await;
         let alternate = [1, 11, 3, 0, 0, 0, 0, 0];
         assert_eq!(host.control(alternate, &[]).await, Ok(Vec::new()));
@@ -401,7 +401,7 @@ impl OnewireBus for Slow {
 
 async fn slow() -> (Rc<Slow>, Driver) {
     let bus = Rc::new(Slow::default());
-    let chip = Ds2490::new(Rc::<Slow>::clone(&bus), "a bus", "1");
+    let chip = Ds2490::new(Default::default(), Rc::<Slow>::clone(&bus));
     let driver = Driver {
         host: Host::plug_in(chip).await,
         bus: Rc::default(),
