@@ -71,6 +71,8 @@ async fn what_goes_on_goes_on_and_the_code_of_an_only_device_is_one_request() {
     let rom = chip.rom();
     let bench = Bench::new([chip]);
     for joins in [true, false] {
+        // The transaction of the session before is over.
+        bench.passes(Duration::from_secs(2));
         let (session, asked) = bench.session(joins);
         let owner = owner(&session).await;
         let select = Begin::Select(Select::Rom(rom));

@@ -63,6 +63,13 @@ async fn devices_with_a_wrong_crc_are_not_believed() {
 fn payloads_that_are_none_do_nothing_on_the_bus() {
     let bench = Bench::new([Chip::ds18b20(1)]);
     let caller = Caller::default();
+    // What follows the last element that is known is passed over.
+    let takes_one = |opcode| {
+        matches!(
+            opcode,
+            Opcode::OnewireReset | Opcode::OnewireReadRom | Opcode::OnewireSkipRom
+        )
+    };
     for opcode in [
         Opcode::OnewireSearch,
         Opcode::OnewireReset,
@@ -80,9 +87,13 @@ fn payloads_that_are_none_do_nothing_on_the_bus() {
             b"\x90",
             b"\x91\xc0",
             b"\x92\xb6onewire:w1_bus_master1\xd9",
+            b"\x92\xa0\xce\xff\xff\xff\xff",
             b"\x92\xb6onewire:w1_bus_master1\xce\xff\xff\xff\xff",
             b"\x92\xb6onewire:w1_bus_master1\xc4\x08\x28\0\0\0\0\0\0\0",
         ] {
+            if payload.len() > 25 && (takes_one(opcode) || opcode == Opcode::OnewireWrite) {
+                continue;
+            }
             let present = crate::rig::present();
             let done = bench
                 .desk

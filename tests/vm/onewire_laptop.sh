@@ -52,6 +52,16 @@ count() { find $DEVICES/ -name '28-*' | wc -l; }
 all_there() { [[ $(count) == 10 ]]; }
 no_bus() { ! ls $DEVICES/w1_bus_master* 2>/dev/null; }
 
+write() { echo "$1" >"$2"; }
+
+# operations COMMAND...: on thermometer 3, as its owner's bus saw them.
+operations() {
+    hub_must log
+    "$@" >/dev/null
+    hub_must log
+    grep -c 5528030000000000 "$LAB_SHARED/log"
+}
+
 attach_bus() {
     start laptop "${LAPTOP[@]}" client
     must_come 60 "a session with the hub" connected
@@ -77,11 +87,12 @@ case_thermometers() {
     echo '-5 30' >"$(file_of 2 alarms)"
     expect_eq "the resolution" 9 "$(<"$(file_of 2 resolution)")"
     expect_eq "the alarms" '-5 30' "$(<"$(file_of 2 alarms)")"
-    # One reading, of two transactions.
-    hub_must log
-    temperature 3 >/dev/null
-    hub_must log
-    expect_eq "transactions of a reading" 2 "$(grep -c 0300000000 "$LAB_SHARED/log")"
+    # What each costs at the owner, as docs/onewire.md has it.
+    expect_eq "operations of a reading" 2 "$(operations temperature 3)"
+    expect_eq "operations of a look at the supply" 1 "$(operations cat "$(file_of 3 ext_power)")"
+    expect_eq "operations of a new resolution" 3 "$(operations write 10 "$(file_of 3 resolution)")"
+    # It is never offered again.
+    must_come 30 "the mark of a remote bus" grep -qx 251 $DEVICES/w1_bus_master1/w1_master_max_slave_count
     "${LAPTOP[@]}" detach $BUS >>"$CASE_DIR/attach.log" 2>&1
     must_come 60 "the end of the bus" no_bus
     expect_eq "devices without their bus" 0 "$(count)"
@@ -112,8 +123,12 @@ case_owserver() {
     attach_bus
     start owserver owserver --foreground --w1 -p 127.0.0.1:4304
     must_come 60 "owserver's view of the bus" ow_sees 28.060000000000
-    expect_eq "what owserver reads" -6 "$(owread -s 127.0.0.1:4304 --unaddressed /uncached/28.060000000000/temperature 2>>"$CASE_DIR/ow.log" | tr -d ' ')"
+    expect_eq "what owserver reads" -6 "$(ow_reads 28.060000000000)"
+    hub_must wire warm 6 40
+    expect_eq "what owserver reads after a change" 2.5 "$(ow_reads 28.060000000000)"
 }
+
+ow_reads() { owread -s 127.0.0.1:4304 "/uncached/$1/temperature" | tr -d ' '; }
 
 ow_sees() { owdir -s 127.0.0.1:4304 | grep -q "$1"; }
 
