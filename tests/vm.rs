@@ -7,6 +7,9 @@
 //! `MYCLERK_VM_THOROUGH=1` what is repeated is repeated more often: fifty kills, two hundred cycles,
 //! twenty rounds of unlinks at each speed, a minute of film.
 
+#[path = "vm/adapter_tool.rs"]
+#[allow(dead_code, reason = "until the cases of a bus use it")]
+mod adapter_tool;
 #[path = "vm/device/mod.rs"]
 mod device;
 #[path = "vm/echo.rs"]

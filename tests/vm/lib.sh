@@ -211,8 +211,21 @@ stop() {
     local pid
     pid=$(pid_of "$1")
     kill -s "${2:-INT}" "$pid" 2>/dev/null || true
-    must_come 20 "the end of $1" stopped "$1"
+    wait_for 20 stopped "$1" || {
+        where_threads_are "$pid" >"$CASE_DIR/$1.threads.log" 2>&1
+        fail "the end of $1 did not come within 20 s"
+    }
     rm "$CASE_DIR/$1.pid"
+}
+
+# where_threads_are PID: what keeps a process that should have ended.
+where_threads_are() {
+    local task
+    for task in "/proc/$1/task"/*; do
+        echo "$(basename "$task") $(cat "$task/comm") $(cat "$task/wchan") $(cat "$task/syscall")"
+        cat "$task/stack"
+    done
+    grep -E '^(Sig|Shd)' "/proc/$1/status"
 }
 
 # At a case's end, failed or not: clients go before servers, so newest first.

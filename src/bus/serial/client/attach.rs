@@ -1,22 +1,21 @@
 //! From a wish to a tty.
 
-use std::io;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::name::{self, NAMES, NameFile, PREFIX};
+use super::name::{self, PREFIX};
 use super::outage::Outage;
 use super::pulse;
 use super::pump::{self, Pump, Steering, outgoing};
 use super::settings;
 use super::termios::Termios;
+use crate::bus::chardev::make::{self, Made};
+use crate::bus::chardev::names::NameFile;
 use crate::bus::serial::op::{Lines, Mode, OpenRequest, Settings};
 use crate::bus::{
     AskError, AttachError, Attaching, BusStream, Inbound, Local, Opener, OperateError, Operating,
     Parameters, Presenter, Wish,
 };
-use crate::kernel::cuse::{CHANNEL, Config, Cuse, MAX_TRANSFER};
 use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
 
@@ -30,7 +29,7 @@ pub const PRESENTER: Presenter = Presenter {
     class: "serial",
     ways: &["cuse"],
     options: &[],
-    check,
+    check: make::check,
     attach: |opener, wish, _| -> Attaching { Box::pin(attach(opener, wish)) },
     operate: Some(
         |opener, wish, operation, parameters| -> Operating<'static> {
@@ -39,21 +38,15 @@ pub const PRESENTER: Presenter = Presenter {
     ),
 };
 
-fn check() -> Result<(), AttachError> {
-    match Path::new(CHANNEL).metadata() {
-        Ok(_) => Ok(()),
-        Err(cause) => Err(no_cuse(cause)),
-    }
-}
-
 async fn attach(opener: Rc<dyn Opener>, wish: Wish) -> Result<Local, AttachError> {
     if let Some(complaint) = wish.name.as_deref().and_then(name::complaint) {
         return Err(AttachError::Wish(complaint));
     }
-    check()?;
+    make::check()?;
     let (settings, mut stream) = open(opener.as_ref(), &wish.device, &Termios::FIRST).await?;
-    match make(&wish) {
-        Ok((device, name, file)) => {
+    let names = (0..NUMBERS).map(|number| format!("{PREFIX}{number}"));
+    match make::make(&wish, names) {
+        Ok(Made { device, name, file }) => {
             let (pump, steering) = Pump::new(Rc::new(device), stream, settings, node(&name));
             let pump = pump.outliving(Outage {
                 opener,
@@ -114,70 +107,6 @@ fn start(pump: Pump, steering: Steering, node: String, file: Option<NameFile>) -
             task.await
                 .unwrap_or_else(|error| crate::bus::Ended::Failed(error.to_string()))
         }),
-    }
-}
-
-type Made = (Cuse, String, Option<NameFile>);
-
-/// Makes the device under the name that is wished for, or the first free one.
-fn make(wish: &Wish) -> Result<Made, AttachError> {
-    if let Some(name) = &wish.name {
-        return make_named(wish, name).map_err(|cause| match cause.kind() {
-            io::ErrorKind::AlreadyExists => {
-                AttachError::Wish(format!("there is a /dev/{name} already"))
-            }
-            _ => no_device(name, cause),
-        });
-    }
-    for number in 0..NUMBERS {
-        let name = format!("{PREFIX}{number}");
-        match make_named(wish, &name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(cause) => return Err(no_device(&name, cause)),
-            Ok(made) => return Ok(made),
-        }
-    }
-    Err(AttachError::Wish(format!(
-        "all names from {PREFIX}0 on are taken"
-    )))
-}
-
-fn make_named(wish: &Wish, name: &str) -> io::Result<Made> {
-    // Another tty's file must stay as it is.
-    if Path::new("/dev").join(name).symlink_metadata().is_ok() {
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    // udev looks for it as soon as there is a device.
-    let title = if wish.title.is_empty() {
-        &wish.device
-    } else {
-        &wish.title
-    };
-    let file = NameFile::write(Path::new(NAMES), name, &wish.node, title)?;
-    let config = Config {
-        name: name.to_owned(),
-        max_read: MAX_TRANSFER,
-        max_write: MAX_TRANSFER,
-    };
-    Ok((Cuse::create(&config)?, name.to_owned(), file))
-}
-
-fn no_device(name: &str, cause: io::Error) -> AttachError {
-    if cause.kind() == io::ErrorKind::NotFound {
-        return no_cuse(cause);
-    }
-    AttachError::Here {
-        what: format!("cannot make /dev/{name}"),
-        cause,
-        mend: None,
-    }
-}
-
-fn no_cuse(cause: io::Error) -> AttachError {
-    AttachError::Here {
-        what: format!("no character devices can be made: {CHANNEL}"),
-        cause,
-        mend: Some("modprobe cuse".to_owned()),
     }
 }
 
