@@ -1,14 +1,19 @@
 //! Peers that say what cannot be.
 
 use std::rc::Rc;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
 
 use myclerk::bus::Caller;
 use myclerk::bus::adapter::ds2490::{Begin, OnewireBus, Transaction};
 use myclerk::bus::fake::FakeSession;
 use myclerk::bus::onewire::client::owner::Owner;
 use myclerk::bus::onewire::fake::Chip;
-use myclerk::bus::onewire::op::{BusEntry, BusList, Data, Found, Rom, Select};
+use myclerk::bus::onewire::hardware::{OnewireHost, Outcome, Step};
+use myclerk::bus::onewire::op::{BusEntry, BusList, Data, Found, Rom, Search, Select};
+use myclerk::bus::onewire::server::{Desk, MAX_WAITING};
 use myclerk::wire::opcode::Opcode;
+use myclerk::wire::status::sub;
 use nix::errno::Errno;
 
 use crate::rig::{Bench, DEV, remote};
@@ -62,13 +67,13 @@ async fn devices_with_a_wrong_crc_are_not_believed() {
 #[test]
 fn payloads_that_are_none_do_nothing_on_the_bus() {
     let bench = Bench::new([Chip::ds18b20(1)]);
-    let caller = Caller::default();
-    // What follows the last element that is known is passed over.
-    let takes_one = |opcode| {
-        matches!(
-            opcode,
-            Opcode::OnewireReset | Opcode::OnewireReadRom | Opcode::OnewireSkipRom
-        )
+    let refused = |opcode, payload: &[u8]| {
+        let caller = Caller::default();
+        let present = crate::rig::present();
+        let done = bench
+            .desk
+            .call(&*bench.bus, &present, &caller, opcode, payload);
+        assert!(done.is_err(), "{opcode} {payload:?}");
     };
     for opcode in [
         Opcode::OnewireSearch,
@@ -86,20 +91,71 @@ fn payloads_that_are_none_do_nothing_on_the_bus() {
             b"\x80",
             b"\x90",
             b"\x91\xc0",
-            b"\x92\xb6onewire:w1_bus_master1\xd9",
-            b"\x92\xa0\xce\xff\xff\xff\xff",
-            b"\x92\xb6onewire:w1_bus_master1\xce\xff\xff\xff\xff",
-            b"\x92\xb6onewire:w1_bus_master1\xc4\x08\x28\0\0\0\0\0\0\0",
+            b"\x91\xa0",
+            b"\x92\xa1w",
         ] {
-            if payload.len() > 25 && (takes_one(opcode) || opcode == Opcode::OnewireWrite) {
-                continue;
-            }
-            let present = crate::rig::present();
-            let done = bench
-                .desk
-                .call(&*bench.bus, &present, &caller, opcode, payload);
-            assert!(done.is_err(), "{opcode} {payload:?}");
+            refused(opcode, payload);
         }
     }
+    // Huge numbers, and a code with a wrong CRC.
+    let dev = |rest: &[u8]| [&b"\x92\xb6onewire:w1_bus_master1"[..], rest].concat();
+    refused(Opcode::OnewireRead, &dev(b"\xce\xff\xff\xff\xff"));
+    refused(Opcode::OnewireWrite, &dev(b"\xc6\xff\xff\xff\xff"));
+    refused(Opcode::OnewireMatchRom, &dev(b"\xc4\x08\x28\0\0\0\0\0\0\0"));
     assert!(bench.bus.log().is_empty());
+}
+
+#[test]
+fn only_so_many_requests_wait_for_a_bus() {
+    let held = Arc::new(Held::default());
+    let desk = Arc::new(Desk::default());
+    let search = || {
+        let (desk, held) = (Arc::clone(&desk), Arc::clone(&held));
+        move || {
+            let (dev, alarm) = (DEV.to_owned(), false);
+            let request = Search { dev, alarm }.encode();
+            let present = crate::rig::present();
+            let caller = Caller::default();
+            desk.call(&*held, &present, &caller, Opcode::OnewireSearch, &request)
+        }
+    };
+    let all: Vec<_> = (0..100).map(|_| thread::spawn(search())).collect();
+    // All but those that wait are answered while the bus is held.
+    while all.iter().filter(|one| one.is_finished()).count() < 100 - MAX_WAITING {
+        thread::yield_now();
+    }
+    held.let_go();
+    let done = all.into_iter().map(|one| one.join().unwrap());
+    let refused = done.filter_map(Result::err);
+    assert!(
+        refused
+            .map(|refused| refused.sub)
+            .all(|why| why == sub::BUSY)
+    );
+}
+
+/// A bus whose searches last until it is let go.
+#[derive(Default)]
+struct Held {
+    free: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Held {
+    fn let_go(&self) {
+        *self.free.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+}
+
+impl OnewireHost for Held {
+    fn search(&self, _: &str, _: bool) -> Result<Vec<Rom>, Errno> {
+        let free = self.free.lock().unwrap();
+        let _free = self.changed.wait_while(free, |free| !*free).unwrap();
+        Ok(Vec::new())
+    }
+
+    fn run(&self, _: &str, _: &[Step<'_>]) -> Result<Outcome, Errno> {
+        Err(Errno::ENODEV)
+    }
 }

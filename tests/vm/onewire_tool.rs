@@ -7,15 +7,13 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use myclerk::bus::adapter::attach::attach;
 use myclerk::bus::adapter::ds2490::Ds2490;
 use myclerk::bus::onewire::fake::{Chip, FakeBus};
 use myclerk::bus::onewire::op::Rom;
-use myclerk::kernel::vhci::{PLATFORM, Vhci};
 use myclerk::kernel::w1::{Command, Connector};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::say;
+use crate::{adapter_tool, say};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -38,33 +36,18 @@ pub(crate) fn serve(orders: &Path, count: u64) -> io::Result<()> {
             let _ = send.send(line);
         }
     });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, async {
+    adapter_tool::plug_in("lab/wire", || {
         let bus = Rc::new(FakeBus::new((1..=count).map(Chip::ds18b20)));
         let strings = ["Lab", "DS9490R", "LABWIRE1"].map(str::to_owned);
         let chip = Ds2490::new(strings, Rc::<FakeBus>::clone(&bus));
-        let vhci = Rc::new(Vhci::at(Path::new(PLATFORM)));
-        let attachment = attach(&vhci, "lab/wire", chip).map_err(io::Error::other)?;
-        say("plugged in");
-        let handle = attachment.handle();
-        let mut ended = Box::pin(attachment.ended());
-        tokio::select! {
-            ended = &mut ended => return Err(io::Error::other(ended)),
-            done = obey(&bus, lines) => done?,
-            signal = tokio::signal::ctrl_c() => signal?,
-        }
-        handle.detach();
-        ended.await;
-        Ok(())
+        (chip, obey(bus, lines))
     })
 }
 
-async fn obey(bus: &FakeBus, mut lines: UnboundedReceiver<String>) -> io::Result<()> {
+async fn obey(bus: Rc<FakeBus>, mut lines: UnboundedReceiver<String>) -> io::Result<()> {
     while let Some(line) = lines.recv().await {
         let words: Vec<&str> = line.split_whitespace().collect();
-        order(bus, &words)?;
+        order(&bus, &words)?;
         say(&line);
     }
     Ok(())

@@ -10,7 +10,7 @@ use super::op::{BusEntry, BusList, BusRequest, MAX_NAME, MatchRom, OpError, Read
 use crate::bus::{Answer, End, Owned, Present, Refused, Serving, Wanted};
 use crate::wire::opcode::Opcode;
 
-pub use desk::Desk;
+pub use desk::{Desk, MAX_WAITING};
 
 /// 1-Wire buses as the owner's daemon sees them.
 pub const OWNED: Owned = Owned {

@@ -19,6 +19,9 @@ use crate::wire::status::{Status, sub};
 /// How long a transaction goes on without an operation (profile 19.9).
 const IDLE: Duration = Duration::from_secs(1);
 
+/// Requests that may wait for one bus, each on a thread of its own.
+pub const MAX_WAITING: usize = 16;
+
 const MATCH_ROM: u8 = 0x55;
 const SKIP_ROM: u8 = 0xCC;
 const READ_ROM: u8 = 0x33;
@@ -74,6 +77,10 @@ impl Desk {
         payload: &[u8],
     ) -> Answer {
         let bus = self.bus(&present.id);
+        // One is the map's.
+        if Arc::strong_count(&bus) > MAX_WAITING + 1 {
+            return Err(busy("too many requests wait for this bus"));
+        }
         let open = bus.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = Turn {
             clock: &*self.clock,

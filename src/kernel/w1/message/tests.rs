@@ -58,8 +58,8 @@ const COMMANDS: &[Command<'static>] = &[Command::Reset, Command::Write(&[0xCC]),
 #[test]
 fn commands_stand_in_one_message() {
     let bytes = encode(7, 0x0102, COMMANDS).unwrap();
-    let mut expected = vec![0; 0];
-    for long in [67_u32, 3, 7, 0, 3, 1, 7, 0] {
+    let mut expected = Vec::new();
+    for long in [63_u32, 3, 7, 0, 3, 1, 7, 0] {
         expected.extend_from_slice(&long.to_ne_bytes());
     }
     // The connector: length and flags; the message: kind, status, length, bus.
@@ -73,9 +73,6 @@ fn commands_stand_in_one_message() {
         expected.extend_from_slice(&u16::to_ne_bytes(length));
         expected.extend_from_slice(data);
     }
-    // netlink counts its header, and this one is 67 bytes long.
-    assert_eq!(expected.len(), 63);
-    expected[..4].copy_from_slice(&63_u32.to_ne_bytes());
     assert_eq!(bytes, expected);
 }
 
