@@ -18,6 +18,8 @@ mod echo;
 mod guest;
 #[path = "vm/input_tool.rs"]
 mod input_tool;
+#[path = "vm/onewire_tool.rs"]
+mod onewire_tool;
 #[path = "vm/plan.rs"]
 mod plan;
 #[path = "vm/ramp.rs"]

@@ -12,6 +12,7 @@ pub mod gpio;
 pub mod hid;
 pub mod i2c;
 mod local;
+pub mod onewire;
 pub mod outage;
 mod owned;
 pub mod pipe;
@@ -46,6 +47,7 @@ pub const OWNED: &[&Owned] = &[
     &gpio::server::OWNED,
     &hid::server::OWNED,
     &i2c::server::OWNED,
+    &onewire::server::OWNED,
     &pwm::server::OWNED,
     &serial::server::OWNED,
     &spi::server::OWNED,
@@ -57,6 +59,7 @@ pub const PRESENTERS: &[&Presenter] = &[
     &gpio::client::PRESENTER,
     &hid::client::PRESENTER,
     &i2c::client::PRESENTER,
+    &onewire::client::PRESENTER,
     &pwm::client::PRESENTER,
     &serial::client::PRESENTER,
     &spi::client::PRESENTER,

@@ -22,3 +22,4 @@ pub mod uinput;
 pub mod usbfs;
 pub mod usbip_pdu;
 pub mod vhci;
+pub mod w1;

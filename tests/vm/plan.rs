@@ -8,6 +8,8 @@ mod cuse;
 mod gpio;
 #[path = "plan/input.rs"]
 mod input;
+#[path = "plan/onewire.rs"]
+mod onewire;
 #[path = "plan/pwm.rs"]
 mod pwm;
 #[path = "plan/serial_tty.rs"]
@@ -140,6 +142,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         cuse::boot(),
         gpio::boot(),
         input::boot(),
+        onewire::boot(),
         pwm::boot(),
         serial_tty::boot(),
         spi::boot(),
