@@ -1,17 +1,15 @@
 //! From a wish to a character device, and back to it after an outage.
 
-use std::io;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::pump::{self, Pump, Steering};
+use crate::bus::chardev::make::{self, Made};
+use crate::bus::chardev::names::NameFile;
 use crate::bus::outage::{Returning, again};
-use crate::bus::serial::client::name::{NAMES, NameFile};
 use crate::bus::spi::enumerate::numbers;
 use crate::bus::spi::op::{Change, OpenRequest, Opened, Settings};
 use crate::bus::{AttachError, Attaching, BusStream, Ended, Local, Opener, Presenter, Wish};
-use crate::kernel::cuse::{CHANNEL, Config, Cuse, MAX_TRANSFER};
 use crate::wire::opcode::Opcode;
 
 /// How long the owner has to open its device.
@@ -31,8 +29,8 @@ pub const PRESENTER: Presenter = Presenter {
     class: "spi",
     ways: &["cuse"],
     options: &[],
-    check,
-    attach: |opener, wish| -> Attaching { Box::pin(attach(opener, wish)) },
+    check: make::check,
+    attach: |opener, wish, _| -> Attaching { Box::pin(attach(opener, wish)) },
     operate: None,
 };
 
@@ -117,19 +115,12 @@ fn senseless(error: &dyn core::error::Error) -> AttachError {
     AttachError::Answer(error.to_string())
 }
 
-fn check() -> Result<(), AttachError> {
-    match Path::new(CHANNEL).metadata() {
-        Ok(_) => Ok(()),
-        Err(cause) => Err(no_cuse(cause)),
-    }
-}
-
 async fn attach(opener: Rc<dyn Opener>, wish: Wish) -> Result<Local, AttachError> {
     let names = names(&wish)?;
-    check()?;
+    make::check()?;
     let (opened, mut stream) = open(opener.as_ref(), &wish.device, None).await?;
-    match make(&wish, &names) {
-        Ok((device, name, file)) => {
+    match make::make(&wish, names) {
+        Ok(Made { device, name, file }) => {
             let outage = Outage {
                 opener,
                 device: wish.device,
@@ -178,62 +169,6 @@ fn names(wish: &Wish) -> Result<Vec<String>, AttachError> {
     let (bus, select) = numbers(place).unwrap_or_default();
     let buses = (0..BUSES).map(|beyond| bus.saturating_add(beyond));
     Ok(buses.map(|bus| format!("spidev{bus}.{select}")).collect())
-}
-
-type Made = (Cuse, String, Option<NameFile>);
-
-/// Makes the device under the first of these names that is free.
-fn make(wish: &Wish, names: &[String]) -> Result<Made, AttachError> {
-    for name in names {
-        match make_named(wish, name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(cause) => return Err(no_device(name, cause)),
-            Ok(made) => return Ok(made),
-        }
-    }
-    Err(AttachError::Wish(match names {
-        [name] => format!("there is a /dev/{name} already"),
-        _ => "all names of SPI devices are taken".to_owned(),
-    }))
-}
-
-fn make_named(wish: &Wish, name: &str) -> io::Result<Made> {
-    // Another device's file must stay as it is.
-    if Path::new("/dev").join(name).symlink_metadata().is_ok() {
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    // udev looks for it as soon as there is a device.
-    let title = if wish.title.is_empty() {
-        &wish.device
-    } else {
-        &wish.title
-    };
-    let file = NameFile::write(Path::new(NAMES), name, &wish.node, title)?;
-    let config = Config {
-        name: name.to_owned(),
-        max_read: MAX_TRANSFER,
-        max_write: MAX_TRANSFER,
-    };
-    Ok((Cuse::create(&config)?, name.to_owned(), file))
-}
-
-fn no_device(name: &str, cause: io::Error) -> AttachError {
-    if cause.kind() == io::ErrorKind::NotFound {
-        return no_cuse(cause);
-    }
-    AttachError::Here {
-        what: format!("cannot make /dev/{name}"),
-        cause,
-        mend: None,
-    }
-}
-
-fn no_cuse(cause: io::Error) -> AttachError {
-    AttachError::Here {
-        what: format!("no character devices can be made: {CHANNEL}"),
-        cause,
-        mend: Some("modprobe cuse".to_owned()),
-    }
 }
 
 #[cfg(test)]
