@@ -19,6 +19,8 @@ mod guest;
 mod i2c_tool;
 #[path = "vm/input_tool.rs"]
 mod input_tool;
+#[path = "vm/onewire_tool.rs"]
+mod onewire_tool;
 #[path = "vm/plan.rs"]
 mod plan;
 #[path = "vm/ramp.rs"]

@@ -10,10 +10,14 @@ mod gpio;
 mod i2c;
 #[path = "plan/input.rs"]
 mod input;
+#[path = "plan/onewire.rs"]
+mod onewire;
 #[path = "plan/pwm.rs"]
 mod pwm;
 #[path = "plan/serial_tty.rs"]
 mod serial_tty;
+#[path = "plan/spi.rs"]
+mod spi;
 
 /// A guest, or a pair of guests, and the cases that share its boot.
 #[derive(Default)]
@@ -141,8 +145,10 @@ pub(crate) fn boots() -> Vec<Boot> {
         gpio::boot(),
         i2c::boot(),
         input::boot(),
+        onewire::boot(),
         pwm::boot(),
         serial_tty::boot(),
+        spi::boot(),
     ]
 }
 

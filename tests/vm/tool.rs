@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::device::{self, Camera, Microphone, Mouse};
-use crate::{echo, i2c_tool, input_tool, ramp, say, turns};
+use crate::{echo, i2c_tool, input_tool, onewire_tool, ramp, say, turns};
 
 /// The result of the tool that the command line names; `None` when it names tests.
 pub(crate) fn asked_for() -> Option<ExitCode> {
@@ -44,6 +44,8 @@ fn run(words: &[&str]) -> io::Result<()> {
         ),
         ["input-hold", node] => input_tool::hold(Path::new(node)),
         ["input-effects", node] => input_tool::effects(Path::new(node)),
+        ["onewire-bus", orders, count] => onewire_tool::serve(Path::new(orders), number(count)?),
+        ["onewire-alarms", master] => onewire_tool::alarms(number(master)?),
         ["write-ramp", file, lead, frames, tail] => ramp::write(
             Path::new(file),
             number(lead)?,

@@ -1,7 +1,7 @@
 //! A played device that stands for a device of another machine.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{Adapter, MANUFACTURER};
 use crate::bus::remote::Remote;
 use crate::bus::usb::client::{self, Attachment};
 use crate::bus::{AttachError, Ended, Handle, Here, Local, Wish};
-use crate::kernel::vhci::{Vhci, VhciError};
+use crate::kernel::vhci::{PortId, Vhci, VhciError};
 
 /// How long the kernel has to find the device and its driver.
 const BINDING: Duration = Duration::from_secs(20);
@@ -28,6 +28,26 @@ pub struct Driver {
     pub makes: fn(&str) -> bool,
     /// What that is for a person, by its directory: a device file, a name.
     pub files: fn(&Path) -> Vec<String>,
+}
+
+/// Where what a driver makes of a device is found.
+pub struct Made {
+    /// The driver's module.
+    pub module: &'static str,
+    /// Finds it, by the port of the device.
+    pub find: Box<dyn Fn(&Vhci, PortId) -> Option<PathBuf>>,
+    /// As [`Driver::files`].
+    pub files: fn(&Path) -> Vec<String>,
+}
+
+impl From<Driver> for Made {
+    fn from(driver: Driver) -> Self {
+        Self {
+            module: driver.module,
+            find: Box::new(move |vhci, port| made(vhci, port, driver.makes)),
+            files: driver.files,
+        }
+    }
 }
 
 /// The names by which the device says whom it stands for: maker, owner's name for it, owner and id.
@@ -50,9 +70,10 @@ pub async fn plug_in(
     here: &Here,
     wish: &Wish,
     remote: Rc<Remote>,
-    driver: Driver,
+    driver: impl Into<Made>,
     adapter: Rc<dyn Adapter>,
 ) -> Result<Local, AttachError> {
+    let driver = driver.into();
     let pin = format!("{}/{}", wish.node, wish.device);
     let attachment = attach(&here.vhci, &pin, adapter).map_err(no_port)?;
     let plugged = Rc::new(Plugged {
@@ -67,10 +88,10 @@ pub async fn plug_in(
         return Err(AttachError::Here {
             what: format!(
                 "the kernel's driver {} did not take the adapter",
-                driver.module
+                plugged.driver.module
             ),
             cause: io::ErrorKind::TimedOut.into(),
-            mend: Some(format!("modprobe {}", driver.module)),
+            mend: Some(format!("modprobe {}", plugged.driver.module)),
         });
     }
     tracing::info!(port = %plugged.handle.port(), files = ?plugged.files(), "adapter plugged in");
@@ -103,13 +124,13 @@ struct Plugged {
     vhci: Rc<Vhci>,
     handle: client::Handle,
     remote: Rc<Remote>,
-    driver: Driver,
+    driver: Made,
 }
 
 impl Plugged {
     async fn is_bound_in_time(&self) -> bool {
         let until = Instant::now() + BINDING;
-        while made(&self.vhci, self.handle.port(), self.driver.makes).is_none() {
+        while self.made().is_none() {
             if Instant::now() >= until {
                 return false;
             }
@@ -117,11 +138,15 @@ impl Plugged {
         }
         true
     }
+
+    fn made(&self) -> Option<PathBuf> {
+        (self.driver.find)(&self.vhci, self.handle.port())
+    }
 }
 
 impl Handle for Plugged {
     fn files(&self) -> Vec<String> {
-        let made = made(&self.vhci, self.handle.port(), self.driver.makes);
+        let made = self.made();
         made.map(|path| (self.driver.files)(&path))
             .unwrap_or_default()
     }

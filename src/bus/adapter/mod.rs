@@ -8,6 +8,7 @@
 
 pub mod attach;
 pub mod description;
+pub mod ds2490;
 pub mod fake;
 pub mod i2c_tiny_usb;
 pub mod local;
