@@ -80,9 +80,7 @@ same() {
 said() {
     local bus=$1 status=0
     shift
-    "${@/#BUS/$bus}" 2>&1 | sed "s/i2c-$bus\b/i2c-BUS/g" || true
-    status=${PIPESTATUS[0]}
-    echo "ended with $status"
+    { "${@/#BUS/$bus}" || status=$?; echo "ended with $status"; } 2>&1 | sed "s/i2c-$bus\b/i2c-BUS/g"
 }
 
 # says TEXT COMMAND...
