@@ -5,6 +5,7 @@ use std::time::Duration;
 use myclerk::bus::fake::FakeSession;
 use myclerk::bus::i2c::op::{Message, Smbus, SmbusCommand, Transfer, decode_data};
 use myclerk::bus::{AskError, Opener};
+use myclerk::wire::msgpack::Value;
 use myclerk::wire::opcode::Opcode;
 use myclerk::wire::status::sub;
 use nix::errno::Errno;
@@ -44,7 +45,7 @@ pub(crate) async fn ask(
     match session.call(opcode, payload, PATIENCE).await {
         Ok(answer) => Ok(answer),
         Err(AskError::Refused { error, .. }) => {
-            let errno = error.detail.as_ref().and_then(|detail| detail.as_i64());
+            let errno = error.detail.as_ref().and_then(Value::as_i64);
             let errno = errno.filter(|_| error.sub == sub::DEVICE_IO);
             Err(match errno {
                 Some(errno) => Why::Bus(Errno::from_raw(i32::try_from(errno.abs()).unwrap())),

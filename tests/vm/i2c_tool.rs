@@ -14,6 +14,7 @@ use myclerk::bus::i2c::fake::chips::{Checked, Eeprom, Lm75, Strict};
 use myclerk::bus::i2c::op::{Action, Message, MessageFlags};
 use myclerk::bus::usb::op::Speed;
 use myclerk::kernel::i2c_dev::func;
+use myclerk::wire::hex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::{adapter_tool, say};
@@ -142,7 +143,7 @@ pub(crate) fn serve(orders: &Path, content: &Path) -> io::Result<()> {
                     ["cycle", starts] => {
                         eeprom.set_write_cycle(starts.parse().map_err(io::Error::other)?);
                     }
-                    ["content"] => say(&format!("content {}", hex(&eeprom.content()))),
+                    ["content"] => say(&format!("content {}", hex::encode(&eeprom.content()))),
                     ["fail"] => told.fails.set(true),
                     ["report"] => {
                         let (count, mixed) = (told.begun.get(), bus.interleaved());
@@ -168,8 +169,4 @@ fn lines_of(orders: &Path) -> io::Result<UnboundedReceiver<String>> {
         }
     });
     Ok(lines)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

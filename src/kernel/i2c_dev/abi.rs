@@ -104,11 +104,11 @@ mod raw {
     nix::ioctl_readwrite_bad!(smbus, ioctl::SMBUS, RawSmbus);
 }
 
-pub(super) fn functionality(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
+pub(super) fn functionality(fd: BorrowedFd<'_>) -> Result<c_ulong, Errno> {
     let mut funcs: c_ulong = 0;
     // SAFETY: the descriptor is open, and the kernel writes this one number.
     unsafe { raw::functionality(fd.as_raw_fd(), &raw mut funcs) }?;
-    Ok(u64::from(funcs))
+    Ok(funcs)
 }
 
 /// A request whose argument is a number.

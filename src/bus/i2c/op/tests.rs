@@ -154,7 +154,7 @@ fn accesses_to_registers_have_their_bytes() {
     );
     assert!(ReadByte::decode_reply(b"\x91\xcd\x01\x00").is_err());
     let request = WriteBlock {
-        dev: dev.clone(),
+        dev,
         addr,
         reg: None,
         data: vec![9],
@@ -170,9 +170,13 @@ fn accesses_to_registers_have_their_bytes() {
         WriteBlock::decode(&most.encode()),
         Err(OpError::Field("bin"))
     );
+}
+
+#[test]
+fn a_read_of_a_block_has_its_bytes_and_bounds() {
     let request = ReadBlock {
-        dev,
-        addr,
+        dev: "b".to_owned(),
+        addr: 0x50,
         reg: Some(2),
         len: MAX_LENGTH,
     };
