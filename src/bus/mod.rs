@@ -21,6 +21,7 @@ pub mod pwm;
 mod refused;
 pub mod remote;
 pub mod serial;
+pub mod spi;
 pub mod usb;
 
 pub use local::{
@@ -45,9 +46,11 @@ pub const OWNED: &[&Owned] = &[
     &can::server::OWNED,
     &gpio::server::OWNED,
     &hid::server::OWNED,
+    &i2c::server::OWNED,
     &onewire::server::OWNED,
     &pwm::server::OWNED,
     &serial::server::OWNED,
+    &spi::server::OWNED,
 ];
 
 /// How devices are made local, besides those of USB.
@@ -55,9 +58,11 @@ pub const PRESENTERS: &[&Presenter] = &[
     &can::client::PRESENTER,
     &gpio::client::PRESENTER,
     &hid::client::PRESENTER,
+    &i2c::client::PRESENTER,
     &onewire::client::PRESENTER,
     &pwm::client::PRESENTER,
     &serial::client::PRESENTER,
+    &spi::client::PRESENTER,
 ];
 
 /// What a bus half may do on its stream; implemented by the daemon's peer.
@@ -106,6 +111,7 @@ pub fn declared_reply(opcode: Opcode, payload: &[u8]) -> Option<u32> {
     usb::op::declared_reply(opcode, payload)
         .or_else(|| serial::op::declared_reply(opcode, payload))
         .or_else(|| i2c::op::declared_reply(opcode, payload))
+        .or_else(|| spi::op::declared_reply(opcode, payload))
 }
 
 /// One request on its way out.

@@ -14,6 +14,7 @@ pub mod privileges;
 pub mod pwm;
 pub mod random;
 pub mod sockopt;
+pub mod spidev;
 pub mod termios;
 pub mod tracefs;
 pub mod uevent;

@@ -14,6 +14,8 @@ mod onewire;
 mod pwm;
 #[path = "plan/serial_tty.rs"]
 mod serial_tty;
+#[path = "plan/spi.rs"]
+mod spi;
 
 /// A guest, or a pair of guests, and the cases that share its boot.
 #[derive(Default)]
@@ -143,6 +145,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         onewire::boot(),
         pwm::boot(),
         serial_tty::boot(),
+        spi::boot(),
     ]
 }
 

@@ -3,7 +3,8 @@
 //! Beyond the profile, only for a bus whose entry in the answer to `I2C_BUS_LIST` says so by the
 //! optional key `"ext"`, a mask of [`ext`]:
 //! * the flags of a message that the kernel has and the profile has not, see [`MessageFlags`];
-//! * ten-bit addresses in `I2C_SMBUS_COMMAND`: 32 in `protocol`.
+//! * in `protocol` of `I2C_SMBUS_COMMAND` 32 for an address of ten bits, and 64 for a chip that a driver
+//!   of the owner's kernel may have.
 
 mod bus;
 mod register;
@@ -39,8 +40,10 @@ const OVERHEAD: u32 = 8;
 pub mod ext {
     /// The kernel's further flags of messages in `I2C_TRANSFER`.
     pub const FLAGS: u32 = 1;
-    /// Ten-bit addresses in `I2C_SMBUS_COMMAND`.
-    pub const SMBUS_TEN_BIT: u32 = 2;
+    /// Ten-bit addresses and force in `I2C_SMBUS_COMMAND`.
+    pub const SMBUS: u32 = 2;
+    /// All that this version knows.
+    pub const ALL: u32 = FLAGS | SMBUS;
 }
 
 /// Why a payload is not what its operation defines. Answered with `BAD_REQUEST` "bad-payload".

@@ -10,6 +10,8 @@ pub const MAX_BLOCK: usize = 32;
 const PEC: u8 = 16;
 /// `protocol` 32, beyond the profile: the address has ten bits.
 const TEN_BIT: u8 = 32;
+/// `protocol` 64, beyond the profile: also a chip that a driver of the owner's kernel has.
+const FORCE: u8 = 64;
 
 const QUICK: u8 = 0;
 const BYTE: u8 = 1;
@@ -175,10 +177,12 @@ impl Smbus {
 pub struct SmbusCommand {
     /// The bus's id.
     pub dev: String,
-    /// The chip's address, of seven bits, or of ten with `ten_bit`.
+    /// The chip's address, of seven bits, or of ten by `ten_bit`.
     pub addr: u16,
     /// The address has ten bits: beyond the profile.
     pub ten_bit: bool,
+    /// Also when a driver of the owner's kernel has the chip: beyond the profile.
+    pub force: bool,
     /// With packet error checking.
     pub pec: bool,
     /// The command byte; the quick command and [`Smbus::ReceiveByte`] have none.
@@ -198,7 +202,13 @@ impl SmbusCommand {
         writer.uint(self.addr);
         writer.uint(u8::from(write));
         writer.uint(self.command);
-        writer.uint(protocol | u8::from(self.pec) * PEC | u8::from(self.ten_bit) * TEN_BIT);
+        let flags = [
+            (self.pec, PEC),
+            (self.ten_bit, TEN_BIT),
+            (self.force, FORCE),
+        ];
+        let flags = flags.iter().filter(|(on, _)| *on);
+        writer.uint(flags.fold(protocol, |protocol, (_, flag)| protocol | flag));
         writer.bin(&self.smbus.data());
         out
     }
@@ -222,15 +232,16 @@ impl SmbusCommand {
         let protocol = reader.u8()?;
         let data = reader.bin()?;
         reader.finish_fixed(extra)?;
-        let (pec, ten_bit) = (protocol & PEC != 0, protocol & TEN_BIT != 0);
+        let ten_bit = protocol & TEN_BIT != 0;
         check_address(addr, ten_bit)?;
         Ok(Self {
             dev,
             addr,
             ten_bit,
-            pec,
+            force: protocol & FORCE != 0,
+            pec: protocol & PEC != 0,
             command,
-            smbus: Smbus::decode(protocol & !(PEC | TEN_BIT), write, data)?,
+            smbus: Smbus::decode(protocol & !(PEC | TEN_BIT | FORCE), write, data)?,
         })
     }
 }

@@ -19,6 +19,7 @@ fn command(smbus: Smbus) -> SmbusCommand {
         dev: "i2c:b".to_owned(),
         addr: 0x48,
         ten_bit: false,
+        force: false,
         pec: true,
         command: 7,
         smbus,
@@ -255,6 +256,7 @@ fn smbus_data_that_does_not_fit_the_protocol_is_refused() {
     let ten = SmbusCommand {
         addr: 0x3FF,
         ten_bit: true,
+        force: true,
         ..command(Smbus::ReadByte)
     };
     assert_eq!(SmbusCommand::decode(&ten.encode()), Ok(ten.clone()));

@@ -120,7 +120,11 @@ impl Message {
         }
     }
 
-    fn check(&self) -> Result<(), OpError> {
+    /// Whether such a message can be.
+    ///
+    /// # Errors
+    /// [`OpError`] when it is too long, or to an address that cannot be.
+    pub fn check(&self) -> Result<(), OpError> {
         check_address(self.addr, self.flags.contains(MessageFlags::TEN_BIT))?;
         let recv_len = self.flags.contains(MessageFlags::RECV_LEN);
         match &self.action {

@@ -1,0 +1,243 @@
+//! The task of a character device: brings it what programs and the owner say, until both have left.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::attach::{Outage, Reopened};
+use super::node::Node;
+use crate::bus::chardev::Device;
+use crate::bus::outage::{Returning, returned};
+use crate::bus::spi::op::{Opened, encode_empty};
+use crate::bus::{AskError, BusStream, Ended, Handle, Inbound, Outgoing};
+use crate::kernel::cuse::Request;
+use crate::wire::class::Class;
+use crate::wire::error::ErrorMap;
+use crate::wire::opcode::Opcode;
+use crate::wire::status::Status;
+
+/// How long the owner has to confirm that its device is given back.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How long the owner has to answer a request that no program waits for, in milliseconds.
+const ANSWER_MS: u32 = 10_000;
+/// Before a request is sent again for which there was no room.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Steers a device.
+pub struct Steering {
+    file: String,
+    live: Rc<Cell<bool>>,
+    stop: Rc<Notify>,
+}
+
+impl Handle for Steering {
+    fn files(&self) -> Vec<String> {
+        vec![self.file.clone()]
+    }
+
+    fn detach(&self) {
+        self.stop.notify_one();
+    }
+
+    fn is_live(&self) -> bool {
+        self.live.get()
+    }
+}
+
+/// A character device and what it lives on.
+pub struct Pump {
+    device: Rc<dyn Device>,
+    stream: BusStream,
+    node: Node,
+    stop: Rc<Notify>,
+    live: Rc<Cell<bool>>,
+    outage: Outage,
+    /// While there is no session.
+    returning: Option<Returning<Reopened>>,
+}
+
+/// What happened next.
+enum Happened {
+    Call(io::Result<Request>),
+    Inbound(Option<Inbound>),
+    Returned(Result<Reopened, Ended>),
+    Room,
+    Stop,
+}
+
+impl Pump {
+    /// The device `file`, whose owner's is as `opened` says; and what steers it.
+    pub fn new(
+        device: Rc<dyn Device>,
+        (opened, stream): (Opened, BusStream),
+        outage: Outage,
+        file: String,
+    ) -> (Self, Steering) {
+        let stop = Rc::new(Notify::new());
+        let live = Rc::new(Cell::new(true));
+        let steering = Steering {
+            file,
+            live: Rc::clone(&live),
+            stop: Rc::clone(&stop),
+        };
+        let node = Node::new(Rc::clone(&device), Rc::clone(&stream.outlet), opened);
+        let pump = Self {
+            device,
+            stream,
+            node,
+            stop,
+            live,
+            outage,
+            returning: None,
+        };
+        (pump, steering)
+    }
+
+    /// Serves until the device is gone or given back; `left` is called then. Calls of programs that
+    /// still have it open fail afterwards; done when the last of them has closed it.
+    pub async fn run(mut self, left: impl FnOnce()) -> Ended {
+        let ended = loop {
+            match self.happens(false).await {
+                Happened::Call(Ok(request)) => self.node.request(request),
+                Happened::Call(Err(error)) => {
+                    self.farewell().await;
+                    return Ended::Failed(format!("the kernel ended the device: {error}"));
+                }
+                Happened::Inbound(None | Some(Inbound::Closed)) => {
+                    if let Err(ended) = self.lose() {
+                        break ended;
+                    }
+                }
+                Happened::Inbound(Some(Inbound::Reset { status })) => break Ended::Owner(status),
+                Happened::Inbound(Some(inbound)) => self.node.inbound(inbound),
+                Happened::Returned(Ok(reopened)) => self.resume(reopened),
+                Happened::Returned(Err(ended)) => break ended,
+                Happened::Room => self.node.go_on(),
+                Happened::Stop => break Ended::Detached,
+            }
+        };
+        // Nobody wants the device back any more.
+        self.returning = None;
+        self.node.end(last_word(&ended));
+        left();
+        if ended == Ended::Detached {
+            self.farewell().await;
+        }
+        self.live.set(false);
+        while !self.node.is_finished() {
+            match self.happens(true).await {
+                Happened::Call(Ok(request)) => self.node.request(request),
+                Happened::Call(Err(_)) => break,
+                Happened::Inbound(_) | Happened::Returned(_) | Happened::Room | Happened::Stop => {}
+            }
+        }
+        ended
+    }
+
+    fn lose(&mut self) -> Result<(), Ended> {
+        self.returning = Some(self.outage.begin(self.node.settings())?);
+        self.live.set(false);
+        self.node.lose();
+        Ok(())
+    }
+
+    fn resume(&mut self, (opened, stream): Reopened) {
+        self.returning = None;
+        self.stream = stream;
+        self.live.set(true);
+        tracing::info!("the owner of the SPI device is back");
+        self.node.resume(Rc::clone(&self.stream.outlet), opened);
+    }
+
+    /// What happens next; once it is `over`, only calls.
+    async fn happens(&mut self, over: bool) -> Happened {
+        let blocked = self.node.is_blocked();
+        tokio::select! {
+            call = self.device.next() => Happened::Call(call),
+            inbound = self.stream.inbound.recv(), if !over && self.returning.is_none() => {
+                Happened::Inbound(inbound)
+            }
+            returned = returned(&mut self.returning), if !over => Happened::Returned(returned),
+            () = sleep(PAUSE), if blocked && !over => Happened::Room,
+            () = self.stop.notified(), if !over => Happened::Stop,
+        }
+    }
+
+    /// Gives the device back.
+    async fn farewell(&mut self) {
+        if self.live.get() {
+            close(&mut self.stream).await;
+        }
+    }
+}
+
+/// What a program is told that uses a device which ended so. The kernel's spidev says `ESHUTDOWN` when
+/// the hardware left it.
+const fn last_word(ended: &Ended) -> Errno {
+    match ended {
+        Ended::Owner(Status::ServiceUnavailable) => Errno::ESHUTDOWN,
+        Ended::Owner(_) | Ended::Detached | Ended::Session | Ended::Failed(_) => Errno::ENODEV,
+    }
+}
+
+/// Gives the device back and waits a while until the owner has it.
+pub(super) async fn close(stream: &mut BusStream) {
+    // The owner's silence changes nothing.
+    let _ = timeout(
+        FAREWELL,
+        ask(stream, Opcode::SpiDeviceClose, encode_empty()),
+    )
+    .await;
+}
+
+/// Asks for something that no program waits for.
+pub(super) async fn ask(
+    stream: &mut BusStream,
+    opcode: Opcode,
+    payload: Vec<u8>,
+) -> Result<Vec<u8>, AskError> {
+    let outgoing = Outgoing {
+        opcode,
+        class: Class::Interactive,
+        payload,
+        reply_len: 1024,
+        timeout_ms: ANSWER_MS,
+        deadline_ms: 0,
+    };
+    let asked = stream.outlet.request(outgoing);
+    let asked = asked.map_err(|error| AskError::NotSent(error.to_string()))?;
+    loop {
+        match stream.inbound.recv().await {
+            Some(Inbound::Response {
+                corr,
+                status,
+                payload,
+                more: false,
+            }) if corr == asked => {
+                if status.is_success() {
+                    return Ok(payload);
+                }
+                let error = ErrorMap::decode(&payload).unwrap_or_default();
+                return Err(AskError::Refused { status, error });
+            }
+            Some(Inbound::Data { payload, .. } | Inbound::Event { payload, .. }) => {
+                stream.outlet.consume(payload.len());
+            }
+            Some(Inbound::Reset { .. } | Inbound::Closed) | None => {
+                return Err(AskError::Ended("the owner ended the stream".to_owned()));
+            }
+            Some(
+                Inbound::Request { .. }
+                | Inbound::Response { .. }
+                | Inbound::Cancel { .. }
+                | Inbound::Writable
+                | Inbound::Dropped { .. },
+            ) => {}
+        }
+    }
+}
