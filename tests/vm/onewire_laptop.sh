@@ -131,8 +131,6 @@ case_owserver() {
     expect_eq "what owserver reads" -6 "$(ow_reads 28.060000000000)"
     hub_must wire warm 6 40
     expect_eq "what owserver reads after a change" 2.5 "$(ow_reads 28.060000000000)"
-    hub_must wire warm 3 -16
-    expect_eq "operations of a reading by owserver" 2 "$(operations ow_reads 28.030000000000)"
 }
 
 ow_reads() { owread -s 127.0.0.1:4304 "/uncached/$1/temperature" | tr -d ' '; }
