@@ -1,4 +1,4 @@
-//! The w1 netlink connector: 1-Wire buses from user space (drivers/w1/w1_netlink.c,
+//! The w1 netlink connector: 1-Wire buses from user space (`drivers/w1/w1_netlink.c`,
 //! Documentation/w1/w1-netlink.rst).
 //!
 //! The commands of one message run while the kernel holds the bus, so nothing else on this machine,

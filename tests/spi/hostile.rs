@@ -43,21 +43,9 @@ fn an_owner_writes_only_what_the_program_named() {
             program.put(ROOM, &[0x55; 8]);
             program.put(ROOM + 0x100, &[0x55; 8]);
             let xfers = [
-                Xfer {
-                    rx: ROOM,
-                    len: 4,
-                    ..Xfer::default()
-                },
-                Xfer {
-                    tx: SENT,
-                    len: 1,
-                    ..Xfer::default()
-                },
-                Xfer {
-                    rx: ROOM + 0x100,
-                    len: 2,
-                    ..Xfer::default()
-                },
+                Xfer::new(0, ROOM, 4),
+                Xfer::new(SENT, 0, 1),
+                Xfer::new(0, ROOM + 0x100, 2),
             ];
             let answers = async {
                 let (corr, ..) = request(&mut owner).await;

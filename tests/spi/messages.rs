@@ -52,45 +52,44 @@ fn every_field_of_a_transfer_reaches_the_chip_and_all_are_one_message() {
                 tx_nbits: 2,
                 ..Xfer::default()
             },
-            Xfer {
-                tx: SENT,
-                rx: ROOM,
-                len: 2,
-                ..Xfer::default()
-            },
+            Xfer::new(SENT, ROOM, 2),
         ];
         let rounds = bench.kernel.rounds.get();
         assert_eq!(program.message(&xfers).await, Ok(19));
         assert_eq!(bench.kernel.rounds.get() - rounds, 3);
-        let default = Transfer::default;
-        let expected = vec![
-            Transfer {
-                tx: vec![1, 2, 3, 4],
-                hz: 1234,
-                delay_us: 65_535,
-                bits: 9,
-                ..default()
-            },
-            Transfer {
-                rx_len: 8,
-                cs_change: true,
-                rx_nbits: 4,
-                word_delay_us: 3,
-                ..default()
-            },
-            Transfer {
-                idle_len: 5,
-                tx_nbits: 2,
-                ..default()
-            },
-            Transfer {
-                tx: vec![1, 2],
-                rx_len: 2,
-                ..default()
-            },
-        ];
-        assert_eq!(chip.messages(), [expected]);
+        assert_eq!(chip.messages(), [as_sent()]);
     });
+}
+
+/// What the chip sees of it.
+fn as_sent() -> Vec<Transfer> {
+    let default = Transfer::default;
+    vec![
+        Transfer {
+            tx: vec![1, 2, 3, 4],
+            hz: 1234,
+            delay_us: 65_535,
+            bits: 9,
+            ..default()
+        },
+        Transfer {
+            rx_len: 8,
+            cs_change: true,
+            rx_nbits: 4,
+            word_delay_us: 3,
+            ..default()
+        },
+        Transfer {
+            idle_len: 5,
+            tx_nbits: 2,
+            ..default()
+        },
+        Transfer {
+            tx: vec![1, 2],
+            rx_len: 2,
+            ..default()
+        },
+    ]
 }
 
 #[test]
@@ -106,12 +105,7 @@ fn a_message_of_127_transfers_both_ways_is_one() {
             let (tx, rx) = (SENT + n * 0x100, ROOM + n * 0x100);
             program.put(tx, piece);
             program.put(rx, &[0; 32]);
-            xfers.push(Xfer {
-                tx,
-                rx,
-                len: 32,
-                ..Xfer::default()
-            });
+            xfers.push(Xfer::new(tx, rx, 32));
         }
         assert_eq!(program.message(&xfers).await, Ok(127 * 32));
         let received: Vec<_> = xfers
@@ -135,12 +129,7 @@ fn transfers_side_by_side_in_memory_are_limited_by_the_kernels_number_alone() {
         let sent: Vec<u8> = (0..511 * 4).map(|n: u32| n.to_le_bytes()[0]).collect();
         program.put(SENT, &sent);
         program.put(ROOM, &vec![0; sent.len()]);
-        let xfer = |n: u64| Xfer {
-            tx: SENT + n * 4,
-            rx: ROOM + n * 4,
-            len: 4,
-            ..Xfer::default()
-        };
+        let xfer = |n: u64| Xfer::new(SENT + n * 4, ROOM + n * 4, 4);
         let xfers: Vec<_> = (0..511).map(xfer).collect();
         assert_eq!(program.message(&xfers).await, Ok(511 * 4));
         assert_eq!(program.bytes(ROOM, sent.len()), sent);
@@ -169,58 +158,15 @@ fn too_much_is_too_much_as_in_the_kernel() {
         program.put(SENT, &vec![1; 1 << 17]);
         program.put(ROOM, &vec![0; 1 << 17]);
         let (tx, rx) = (SENT, ROOM);
-        let default = Xfer::default;
         // Nothing of it is read from the program: these addresses are not its own.
         let wild = u64::MAX - 5;
         for xfers in [
-            vec![Xfer {
-                tx,
-                len: 4097,
-                ..default()
-            }],
-            vec![Xfer {
-                rx,
-                len: 4097,
-                ..default()
-            }],
-            vec![
-                Xfer {
-                    tx,
-                    len: 4096,
-                    ..default()
-                },
-                Xfer {
-                    tx,
-                    len: 1,
-                    ..default()
-                },
-            ],
-            vec![Xfer {
-                tx: wild,
-                rx: wild,
-                len: u32::MAX,
-                ..default()
-            }],
-            vec![
-                Xfer {
-                    len: u32::MAX,
-                    ..default()
-                },
-                Xfer {
-                    len: 2,
-                    ..default()
-                },
-            ],
-            vec![
-                Xfer {
-                    len: 1 << 30,
-                    ..default()
-                },
-                Xfer {
-                    len: 1 << 30,
-                    ..default()
-                },
-            ],
+            vec![Xfer::new(tx, 0, 4097)],
+            vec![Xfer::new(0, rx, 4097)],
+            vec![Xfer::new(tx, 0, 4096), Xfer::new(tx, 0, 1)],
+            vec![Xfer::new(wild, wild, u32::MAX)],
+            vec![Xfer::new(0, 0, u32::MAX), Xfer::new(0, 0, 2)],
+            vec![Xfer::new(0, 0, 1 << 30), Xfer::new(0, 0, 1 << 30)],
         ] {
             assert_eq!(program.message(&xfers).await, Err(Errno::EMSGSIZE));
         }
@@ -228,18 +174,7 @@ fn too_much_is_too_much_as_in_the_kernel() {
         assert_eq!(program.write(&[0; 4097]).await, Err(Errno::EMSGSIZE));
         assert_eq!(chip.messages(), Vec::<Vec<Transfer>>::new());
         // As much both ways, and what is clocked besides, does not count together.
-        let most = [
-            Xfer {
-                tx,
-                rx,
-                len: 4096,
-                ..default()
-            },
-            Xfer {
-                len: 9000,
-                ..default()
-            },
-        ];
+        let most = [Xfer::new(tx, rx, 4096), Xfer::new(0, 0, 9000)];
         assert_eq!(program.message(&most).await, Ok(4096 + 9000));
     });
 }
@@ -335,20 +270,11 @@ fn a_program_of_32_bits_is_served_by_the_lower_half_of_its_pointers() {
         let high = 0xDEAD_0000_0000_0000;
         program.put(SENT, b"high");
         program.put(ROOM, &[0; 4]);
-        let xfer = Xfer {
-            tx: SENT | high,
-            rx: ROOM | high,
-            len: 4,
-            ..Xfer::default()
-        };
+        let xfer = Xfer::new(SENT | high, ROOM | high, 4);
         assert_eq!(program.message(&[xfer]).await, Ok(4));
         assert_eq!(program.bytes(ROOM, 4), b"high");
         // Whose lower half is nothing, is nothing.
-        let none = Xfer {
-            tx: high,
-            len: 4,
-            ..Xfer::default()
-        };
+        let none = Xfer::new(high, 0, 4);
         assert_eq!(program.message(&[none]).await, Ok(4));
         assert_eq!(chip.messages().last().unwrap()[0].idle_len, 4);
     });
@@ -363,26 +289,14 @@ fn wild_pointers_are_the_programs_own_fault() {
         program.put(SENT, &[1; 8]);
         program.put(ROOM, &[0; 8]);
         for wild in [1, SENT - 100, SENT + 6, u64::MAX, u64::MAX - 7, 1 << 63] {
-            let tx = Xfer {
-                tx: wild,
-                len: 4,
-                ..Xfer::default()
-            };
+            let tx = Xfer::new(wild, 0, 4);
             assert_eq!(
                 program.message(&[tx]).await,
                 Err(Errno::EFAULT),
                 "{wild:#x}"
             );
-            let rx = Xfer {
-                rx: wild,
-                len: 4,
-                ..Xfer::default()
-            };
-            let good = Xfer {
-                rx: ROOM,
-                len: 4,
-                ..Xfer::default()
-            };
+            let rx = Xfer::new(0, wild, 4);
+            let good = Xfer::new(0, ROOM, 4);
             assert_eq!(
                 program.message(&[good, rx]).await,
                 Err(Errno::EFAULT),

@@ -45,6 +45,16 @@ pub(crate) struct Xfer {
 }
 
 impl Xfer {
+    /// With nothing but its buffers, 0 for none.
+    pub(crate) fn new(tx: u64, rx: u64, len: u32) -> Self {
+        Self {
+            tx,
+            rx,
+            len,
+            ..Self::default()
+        }
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let mut bytes = [self.tx, self.rx].map(u64::to_ne_bytes).concat();
         bytes.extend([self.len, self.hz].map(u32::to_ne_bytes).concat());
@@ -128,12 +138,7 @@ impl Program {
         self.put(SENT, sent);
         self.put(ROOM, &vec![0x55; sent.len()]);
         let len = u32::try_from(sent.len()).unwrap();
-        let xfer = Xfer {
-            tx: SENT,
-            rx: ROOM,
-            len,
-            ..Xfer::default()
-        };
+        let xfer = Xfer::new(SENT, ROOM, len);
         assert_eq!(self.message(&[xfer]).await?, i32::try_from(len).unwrap());
         Ok(self.bytes(ROOM, sent.len()))
     }
@@ -143,16 +148,8 @@ impl Program {
         let len = usize::try_from(answer).unwrap();
         self.put(SENT, sent);
         self.put(ROOM, &vec![0x55; len]);
-        let command = Xfer {
-            tx: SENT,
-            len: u32::try_from(sent.len()).unwrap(),
-            ..Xfer::default()
-        };
-        let answer = Xfer {
-            rx: ROOM,
-            len: answer,
-            ..Xfer::default()
-        };
+        let command = Xfer::new(SENT, 0, u32::try_from(sent.len()).unwrap());
+        let answer = Xfer::new(0, ROOM, answer);
         self.message(&[command, answer]).await?;
         Ok(self.bytes(ROOM, len))
     }

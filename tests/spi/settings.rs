@@ -147,10 +147,7 @@ fn an_owner_that_announced_nothing_is_asked_for_nothing_beyond_the_profile() {
                 word_delay: 1,
                 ..default()
             },
-            Xfer {
-                len: 5,
-                ..default()
-            },
+            Xfer::new(0, 0, 5),
         ] {
             assert_eq!(program.message(&[beyond]).await, Err(Errno::EINVAL));
         }

@@ -41,9 +41,11 @@ board() {
     done
 }
 
-# The hub's CAN controller, with another node on its bus, and its GPIO chip, with a button at line 5.
+# The hub's CAN controller, with another node on its bus, its GPIO chip, with a button at line 5, and its I2C
+# bus, with a thermometer at 0x48 that says 21.5 degrees.
 BUS=can:can0
 CHIP=gpio:bench
+THERMOMETER=0x48
 make_bus() {
     modprobe kvaser_pci
     must_come 20 "both controllers" test -e /sys/class/net/can1
@@ -66,23 +68,37 @@ make_chip() {
     BUTTON=/sys/devices/platform/$(<"$chip/dev_name")/$(<"$chip/bank0/chip_name")/sim_gpio5
 }
 
+make_i2c_bus() {
+    modprobe i2c-dev
+    modprobe i2c-stub chip_addr="$THERMOMETER"
+    local bus
+    for bus in /sys/class/i2c-dev/i2c-*; do
+        [[ $(<"$bus/name") == 'SMBus stub driver' ]] && HUB_BUS=${bus##*i2c-}
+    done
+    # The first byte on the wire is the low one of a word.
+    i2cset -y "$HUB_BUS" "$THERMOMETER" 0x00 0x8015 w
+}
+
 modprobe -a vhci-hcd can-raw vcan
 make_namespaces
 make_bus
 make_chip
+make_i2c_bus
 must_come 10 "the far end of the cable" test -e /dev/virtio-ports/lab.far
 board &
 trap 'kill %1 2>/dev/null; stop_all' EXIT
 
-say "The hub has a stick, a serial adapter, a CAN bus and a GPIO chip. It founds a family and offers them."
+say "The hub has a stick, a serial adapter, a CAN bus, a GPIO chip and an I2C bus. It founds a family and offers them."
 on hub myclerk init --name hub
 printf '%shub$ myclerk serve &%s\n' "$bold" "$plain"
 start_hub
 on hub myclerk list
+I2C=$(hub list --json | jq -r '.. | objects | .id? // empty | select(startswith("i2c:"))' | head -n 1)
 on hub myclerk export $STICK_ID
 on hub myclerk export $ADAPTER_ID
 on hub myclerk export $BUS
 on hub myclerk export $CHIP
+on hub myclerk export "$I2C"
 
 say "The laptop joins with a token that works once."
 printf '%shub$ myclerk invite --yes%s\n' "$bold" "$plain"
@@ -100,6 +116,7 @@ on hub myclerk acl grant $STICK_ID laptop
 on hub myclerk acl grant $ADAPTER_ID laptop
 on hub myclerk acl grant $BUS laptop
 on hub myclerk acl grant $CHIP laptop
+on hub myclerk acl grant "$I2C" laptop
 on laptop myclerk list
 
 say "The stick becomes a disk of the laptop."
@@ -161,6 +178,19 @@ pressed() {
 must_come 30 "both edges" pressed
 rm "$CASE_DIR/gpiomon.pid"
 cat "$CASE_DIR/gpiomon.log"
+
+say "The I2C bus becomes an adapter of the laptop; a driver of its kernel reads the hub's thermometer."
+on laptop myclerk attach "hub/$I2C"
+adapter=$(laptop status --json | jq -r --arg id "$I2C" '.client.attached[] | select(.device == $id) | .files[0]')
+number=${adapter#/dev/i2c-}
+on laptop i2cdetect -l
+on laptop i2cdetect -y "$number" 0x40 0x4f
+modprobe lm75
+printf '%slaptop$ echo lm75 %s > /sys/bus/i2c/devices/i2c-%s/new_device%s\n' "$bold" "$THERMOMETER" "$number" "$plain"
+echo "lm75 $THERMOMETER" >"/sys/bus/i2c/devices/i2c-$number/new_device"
+thermometer=$(echo "/sys/bus/i2c/devices/$number-0048/hwmon"/hwmon*/temp1_input)
+on laptop cat "$thermometer"
+[[ $(<"$thermometer") == 21500 ]] || fail "the thermometer does not say 21.5 degrees"
 
 say "Who uses what:"
 on laptop myclerk status

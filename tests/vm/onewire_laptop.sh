@@ -62,7 +62,13 @@ operations() {
     grep -c 5528030000000000 "$LAB_SHARED/log"
 }
 
+# What ds2490 rightly says when its adapter is pulled out while the kernel searches the bus.
+allow_pulled_out() {
+    allow_kernel 'usb [0-9.-]+: Failed to (write 1-wire data|read 1-wire data|send [a-z ]*control message) .*err=-(19|71|104|108)\.$'
+}
+
 attach_bus() {
+    allow_pulled_out
     start laptop "${LAPTOP[@]}" client
     must_come 60 "a session with the hub" connected
     "${LAPTOP[@]}" attach $BUS --json >"$CASE_DIR/attached.json" 2>"$CASE_DIR/attach.log" ||
@@ -84,9 +90,9 @@ case_thermometers() {
     expect_eq "its supply" 1 "$(<"$(file_of 1 ext_power)")"
     # What is written there is in the chip, and stored.
     echo 9 >"$(file_of 2 resolution)"
-    echo '-5 30' >"$(file_of 2 alarms)"
+    echo '65 75' >"$(file_of 2 alarms)"
     expect_eq "the resolution" 9 "$(<"$(file_of 2 resolution)")"
-    expect_eq "the alarms" '-5 30' "$(<"$(file_of 2 alarms)")"
+    expect_eq "the alarms" '65 75' "$(<"$(file_of 2 alarms)")"
     # What each costs at the owner, as docs/onewire.md has it.
     expect_eq "operations of a reading" 2 "$(operations temperature 3)"
     expect_eq "operations of a look at the supply" 1 "$(operations cat "$(file_of 3 ext_power)")"
@@ -101,13 +107,12 @@ case_thermometers() {
 LIMIT_changes=120
 case_changes() {
     attach_bus
-    # Between the limits: all but number 4, which is hot.
-    local number
-    for number in 1 2 3 4 5 6 7 8 9 10; do
-        hub_must wire warm $number $((number == 4 ? 1600 : 1152))
-        temperature $number >/dev/null
-    done
-    echo '70 75' >"$(file_of 2 alarms)"
+    # Between the limits: all but number 4, which is hot. All convert at once.
+    hub_must wire warm all 1152
+    hub_must wire warm 4 1600
+    echo trigger >$DEVICES/w1_bus_master1/therm_bulk_read
+    must_come 30 "the conversion of all" grep -qx 1 $DEVICES/w1_bus_master1/therm_bulk_read
+    expect_eq "operations of a reading after it" 1 "$(operations temperature 3)"
     expect_eq "devices with an alarm" "$(name_of 4)" "$("$VM_TOOLS" --tool onewire-alarms 1)"
     hub_must wire remove 7
     must_come 60 "the end of the removed device" gone 7

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Is the bus until the process is ended, with thermometers number 1 to `count`. Lines of `orders`:
 ///
-/// - `warm NUMBER SIXTEENTHS` of a degree;
+/// - `warm NUMBER|all SIXTEENTHS` of a degree;
 /// - `add NUMBER`, `remove NUMBER`;
 /// - `power NUMBER own|bus`;
 /// - `log`: says what was done on the bus since the last such line.
@@ -56,6 +56,12 @@ async fn obey(bus: Rc<FakeBus>, mut lines: UnboundedReceiver<String>) -> io::Res
 fn order(bus: &FakeBus, words: &[&str]) -> io::Result<()> {
     let thermometer = |number: &str| Ok::<_, io::Error>(Chip::ds18b20(parsed(number)?));
     match *words {
+        ["warm", "all", warmth] => {
+            let warmth = parsed(warmth)?;
+            for rom in bus.roms() {
+                bus.thermometer(rom, |chip| chip.warmth = warmth);
+            }
+        }
         ["warm", number, warmth] => {
             let (rom, warmth) = (thermometer(number)?.rom(), parsed(warmth)?);
             bus.thermometer(rom, |chip| chip.warmth = warmth);

@@ -267,17 +267,13 @@ impl Ds2490 {
     async fn data(self: Rc<Self>, length: usize) -> Result<Vec<u8>, Fault> {
         loop {
             let changed = self.changed.notified();
-            {
-                let mut state = self.state.borrow_mut();
-                if !state.from_bus.is_empty() {
-                    let length = length.min(state.from_bus.len());
-                    return Ok(state.from_bus.drain(..length).collect());
-                }
-                if state.waiting == 0 {
-                    // Nothing will come; the driver gives it up.
-                    drop(state);
-                    return pending().await;
-                }
+            let received = self.state.borrow_mut().received(length);
+            if !received.is_empty() {
+                return Ok(received);
+            }
+            if self.state.borrow().waiting == 0 {
+                // Nothing will come; the driver gives it up.
+                return pending().await;
             }
             changed.await;
         }
@@ -302,6 +298,12 @@ impl State {
             life: self.life + 1,
             ..Self::default()
         };
+    }
+
+    /// At most so many bytes of what came from the bus.
+    fn received(&mut self, length: usize) -> Vec<u8> {
+        let length = length.min(self.from_bus.len());
+        self.from_bus.drain(..length).collect()
     }
 
     /// The status packet (data sheet, "device status").

@@ -30,12 +30,15 @@ pub struct Driver {
     pub files: fn(&Path) -> Vec<String>,
 }
 
-/// Where what a driver makes of a device is found.
+/// Finds what a driver made of a device, by the port of the device.
+pub type Find = Box<dyn Fn(&Vhci, PortId) -> Option<PathBuf>>;
+
+/// What a driver makes of a device that is not found below the device itself.
 pub struct Made {
     /// The driver's module.
     pub module: &'static str,
-    /// Finds it, by the port of the device.
-    pub find: Box<dyn Fn(&Vhci, PortId) -> Option<PathBuf>>,
+    /// Where that is.
+    pub find: Find,
     /// As [`Driver::files`].
     pub files: fn(&Path) -> Vec<String>,
 }

@@ -47,6 +47,11 @@ impl FakeBus {
         self.with(|state| state.chips.push(chip));
     }
 
+    /// The codes of all chips.
+    pub fn roms(&self) -> Vec<Rom> {
+        self.with(|state| state.chips.iter().map(Chip::rom).collect())
+    }
+
     /// Takes a chip off the bus.
     pub fn remove(&self, rom: Rom) {
         self.with(|state| state.chips.retain(|chip| chip.rom() != rom));

@@ -172,7 +172,6 @@ impl Chip {
 
     pub(super) fn write(&mut self, byte: u8) {
         self.talk = match core::mem::take(&mut self.talk) {
-            Talk::Deaf => Talk::Deaf,
             Talk::Rom => match byte {
                 0x55 => Talk::Match(0),
                 0xCC => Talk::Function,
@@ -185,7 +184,7 @@ impl Chip {
             },
             Talk::Match(7) if self.rom.0.get(7) == Some(&byte) => Talk::Function,
             Talk::Match(at) if at < 7 && self.rom.0.get(at) == Some(&byte) => Talk::Match(at + 1),
-            Talk::Match(_) => Talk::Deaf,
+            Talk::Deaf | Talk::Match(_) => Talk::Deaf,
             Talk::Function => match &mut self.kind {
                 Kind::Thermometer(thermometer) => thermometer.function(byte),
                 Kind::Memory(_) if byte == 0xF0 => Talk::Take(vec![byte]),

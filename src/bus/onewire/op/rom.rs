@@ -10,10 +10,13 @@ const DS28E04: u8 = 0x1C;
 pub struct Rom(pub [u8; 8]);
 
 impl Rom {
-    /// The code of that family and number.
-    pub const fn new(family: u8, number: u64) -> Self {
-        let [a, b, c, d, e, f, _, _] = number.to_le_bytes();
-        Self([family, a, b, c, d, e, f, crc8(&[family, a, b, c, d, e, f])])
+    /// The code of that family and number, of which the lowest 48 bits count.
+    pub fn new(family: u8, number: u64) -> Self {
+        let mut code = number.to_le_bytes();
+        code.rotate_right(1);
+        code[0] = family;
+        code[7] = crc8(&code[..7]);
+        Self(code)
     }
 
     /// The kind of device.
@@ -24,18 +27,21 @@ impl Rom {
     /// Whether the CRC is that of the other bytes, by the rule of the kernel (drivers/w1/w1.c
     /// `w1_addr_crc_is_valid`).
     pub fn is_valid(self) -> bool {
-        let [family, low, b, c, d, e, f, crc] = self.0;
-        crc8(&[family, low, b, c, d, e, f]) == crc
-            || (family == DS28E04 && crc8(&[family, low | 0x7F, b, c, d, e, f]) == crc)
+        let Self([mut bytes @ .., crc]) = self;
+        if bytes[0] == DS28E04 && crc8(&bytes) != crc {
+            bytes[1] |= 0x7F;
+        }
+        crc8(&bytes) == crc
     }
 }
 
 impl fmt::Display for Rom {
     /// As the kernel names its devices: `28-0000055c4e1f`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [family, a, b, c, d, e, f, _] = self.0;
-        let number = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
-        write!(formatter, "{family:02x}-{number:012x}")
+        let [family, number @ .., _] = self.0;
+        write!(formatter, "{family:02x}-")?;
+        let mut digits = number.iter().rev();
+        digits.try_for_each(|byte| write!(formatter, "{byte:02x}"))
     }
 }
 

@@ -364,9 +364,10 @@ impl Node {
     }
 
     fn fail(&self, work: &Work, errno: Errno) {
-        match work.call {
-            Some(id) => self.answer(id, &Answer::Failed(errno)),
-            None => tracing::debug!(%errno, "an SPI device was not put to rest"),
+        if let Some(id) = work.call {
+            self.answer(id, &Answer::Failed(errno));
+        } else {
+            tracing::debug!(%errno, "an SPI device was not put to rest");
         }
     }
 

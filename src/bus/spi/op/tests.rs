@@ -216,7 +216,7 @@ fn answers_are_as_long_as_declared_at_most() {
     let answer = encode_received(&vec![vec![0; 70_000]; 40]);
     assert!(answer.len() <= usize::try_from(declared).unwrap());
     let declared = declared_reply(Opcode::SpiRead, &encode_read(70_000)).unwrap();
-    assert!(encode_read_answer(&[0; 70_000]).len() <= usize::try_from(declared).unwrap());
+    assert!(encode_read_answer(&vec![0; 70_000]).len() <= usize::try_from(declared).unwrap());
     assert_eq!(declared_reply(Opcode::SpiWrite, &encode_write(&[1])), None);
     assert_eq!(
         declared_reply(Opcode::SpiTransfer, b"\x91\xdd\xff\xff\xff\xff"),
