@@ -174,8 +174,9 @@ smbus_only() {
     detach_adapter "i2c:i2c-$OWN"
 }
 
-# The thermometer's driver looks for chips at each new adapter, before that one's USB device is set up:
-# the hub, which is the same kernel here, waits for the device when it looks at what is plugged in.
+# A driver that looks for chips, as the thermometer's does, holds a lock of the kernel's I2C meanwhile
+# (core_lock), and who opens a bus waits for it. Hub and laptop are one kernel here, so what it tries on the
+# laptop's bus times out; it is loaded in no other case.
 LIMIT_drivers=150
 case_drivers() {
     bus_up
