@@ -8,7 +8,6 @@
 //! twenty rounds of unlinks at each speed, a minute of film.
 
 #[path = "vm/adapter_tool.rs"]
-#[allow(dead_code, reason = "until the cases of a bus use it")]
 mod adapter_tool;
 #[path = "vm/device/mod.rs"]
 mod device;
@@ -16,6 +15,8 @@ mod device;
 mod echo;
 #[path = "vm/guest.rs"]
 mod guest;
+#[path = "vm/i2c_tool.rs"]
+mod i2c_tool;
 #[path = "vm/input_tool.rs"]
 mod input_tool;
 #[path = "vm/onewire_tool.rs"]

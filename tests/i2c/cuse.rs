@@ -12,7 +12,7 @@ use myclerk::bus::i2c::fake::{FakeBus, FakeI2c};
 use myclerk::bus::i2c::op::{BusEntry, ext};
 use myclerk::bus::i2c::server::Turns;
 use myclerk::bus::remote::Remote;
-use myclerk::bus::{Ended, Handle, Opener, Refused, Wish};
+use myclerk::bus::{Caller, Ended, Handle, Opener, Refused, Wish};
 use myclerk::kernel::i2c_dev::func;
 use myclerk::wire::opcode::Opcode;
 use nix::errno::Errno;
@@ -52,7 +52,8 @@ impl Bench {
         let funcs = myclerk::bus::i2c::hardware::I2cBus::functionality(bus).unwrap();
         let machine = FakeI2c::new(std::slice::from_ref(bus));
         let turns = Arc::new(Turns::default());
-        let owner = move |opcode, payload: &[u8]| machine.call(&turns, opcode, payload);
+        let caller = Caller::default();
+        let owner = move |opcode, payload: &[u8]| machine.call(&turns, &caller, opcode, payload);
         Self::over(Box::new(owner), funcs, ext)
     }
 

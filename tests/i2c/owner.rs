@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use myclerk::bus::Caller;
 use myclerk::bus::i2c::fake::chips::{Checked, Eeprom, Lm75, Strict};
 use myclerk::bus::i2c::fake::{FakeBus, FakeI2c};
 use myclerk::bus::i2c::op::{
@@ -67,7 +68,8 @@ fn a_transaction_has_one_stop_at_its_end() {
 #[test]
 fn an_eeprom_is_written_by_pages_and_read_in_sequence() {
     run(async {
-        let eeprom = Eeprom::new(&[1, 2, 3]).with_write_cycle(1);
+        let eeprom = Eeprom::new(&[1, 2, 3]);
+        eeprom.set_write_cycle(1);
         let bus = FakeBus::new("fake").with(EEPROM, eeprom.clone());
         let session = machine(&bus).session();
         let write = vec![Message::write(EEPROM, [6, 10, 11, 12])];
@@ -300,6 +302,7 @@ fn transactions_of_two_clients_never_mix() {
     std::thread::scope(|scope| {
         for client in 0..2_u8 {
             let (machine, turns) = (machine.clone(), Arc::clone(&turns));
+            let caller = Caller::default();
             scope.spawn(move || {
                 for round in 0..100_u8 {
                     let register = client * 100 + round;
@@ -311,7 +314,7 @@ fn transactions_of_two_clients_never_mix() {
                         ],
                     };
                     let answer = machine
-                        .call(&turns, Opcode::I2cTransfer, &request.encode())
+                        .call(&turns, &caller, Opcode::I2cTransfer, &request.encode())
                         .unwrap();
                     let read = request.decode_reply(&answer).unwrap();
                     assert_eq!(read, [[Strict::value(register)]]);
@@ -351,4 +354,22 @@ fn whoever_may_only_read_may_not_probe_or_write() {
     }
     assert!(wanted(Opcode::I2cTransfer, b"\x90").is_err());
     assert!(wanted(Opcode::I2cBusList, b"").is_err());
+}
+
+#[test]
+fn what_a_session_that_is_over_has_asked_for_is_not_begun() {
+    let bus = FakeBus::new("fake").with(STRICT, Strict::default());
+    let caller = Caller::default();
+    let request = Transfer {
+        dev: DEV.to_owned(),
+        messages: vec![Message::write(STRICT, [1])],
+    };
+    let ask = || {
+        let (machine, turns) = (machine(&bus), Turns::default());
+        machine.call(&turns, &caller, Opcode::I2cTransfer, &request.encode())
+    };
+    assert!(ask().is_ok());
+    caller.leave();
+    assert_eq!(ask().map_err(|refused| refused.sub), Err("cancelled"));
+    assert_eq!(bus.transactions(), 1);
 }

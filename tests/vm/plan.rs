@@ -6,6 +6,8 @@ mod can;
 mod cuse;
 #[path = "plan/gpio.rs"]
 mod gpio;
+#[path = "plan/i2c.rs"]
+mod i2c;
 #[path = "plan/input.rs"]
 mod input;
 #[path = "plan/onewire.rs"]
@@ -141,6 +143,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         can::boot(),
         cuse::boot(),
         gpio::boot(),
+        i2c::boot(),
         input::boot(),
         onewire::boot(),
         pwm::boot(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::device::{self, Camera, Microphone, Mouse};
-use crate::{echo, input_tool, onewire_tool, ramp, say, turns};
+use crate::{echo, i2c_tool, input_tool, onewire_tool, ramp, say, turns};
 
 /// The result of the tool that the command line names; `None` when it names tests.
 pub(crate) fn asked_for() -> Option<ExitCode> {
@@ -33,6 +33,7 @@ fn run(words: &[&str]) -> io::Result<()> {
         ["microphone"] => device::plug_in(&mut Microphone),
         ["mouse"] => device::plug_in(&mut Mouse::default()),
         ["echo", name] => echo::serve(name),
+        ["i2c", orders, content] => i2c_tool::serve(Path::new(orders), Path::new(content)),
         ["pad", orders] => input_tool::serve(Path::new(orders)),
         ["input-state", node] => input_tool::state(Path::new(node)),
         ["input-set", node, kind, code, value] => input_tool::set(

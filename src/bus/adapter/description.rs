@@ -1,5 +1,6 @@
 //! How a device describes itself, and the descriptors of that (USB 2.0, 9.6).
 
+pub use crate::bus::usb::descriptor::{Endpoint, Setting};
 use crate::bus::usb::op::Speed;
 use crate::kernel::usbfs::TransferType;
 
@@ -35,32 +36,6 @@ pub struct Description {
     pub strings: [String; 3],
     /// Alternate settings of interfaces, in order.
     pub settings: Vec<Setting>,
-}
-
-/// One alternate setting of one interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// bInterfaceNumber.
-    pub interface: u8,
-    /// bAlternateSetting.
-    pub alternate: u8,
-    /// bInterfaceClass, bInterfaceSubClass, bInterfaceProtocol.
-    pub class: [u8; 3],
-    /// Its endpoints.
-    pub endpoints: Vec<Endpoint>,
-}
-
-/// One endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// bEndpointAddress: the number, with 0x80 for IN.
-    pub address: u8,
-    /// Bulk or interrupt.
-    pub kind: TransferType,
-    /// wMaxPacketSize.
-    pub max_packet: u16,
-    /// bInterval.
-    pub interval: u8,
 }
 
 impl Description {

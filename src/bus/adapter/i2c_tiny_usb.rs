@@ -49,8 +49,9 @@ const FLAGS: [(u16, MessageFlags); 3] = [
     (0x4000, MessageFlags::NO_START),
 ];
 const READ: u16 = 0x0001;
-/// `I2C_M_DMA_SAFE` says nothing about the bus.
-const MEANINGLESS: u16 = 0x0200;
+/// `I2C_M_DMA_SAFE` says nothing about the bus, nor does `I2C_CLIENT_PEC`: the kernel leaves it in the flags
+/// of the messages that it makes of an SMBus transaction, and has the sum in their data.
+const MEANINGLESS: u16 = 0x0200 | 0x0004;
 
 /// A transaction on its way: what its reading messages brought.
 pub type Transacting = Pin<Box<dyn Future<Output = Result<Vec<Vec<u8>>, Errno>>>>;

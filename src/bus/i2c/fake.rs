@@ -17,7 +17,7 @@ use super::hardware::{I2cBus, I2cHost};
 use super::op::{Message, SmbusCommand, encode_empty};
 use super::server::{self, Turns};
 use crate::bus::fake::{FakeSession, OPENING};
-use crate::bus::{Present, Refused};
+use crate::bus::{Caller, Present, Refused};
 use crate::kernel::i2c_dev::func;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::Status;
@@ -203,15 +203,21 @@ impl FakeI2c {
                 let outlet = &opened.stream.outlet;
                 outlet.respond(OPENING, Status::BadRequest, Vec::new());
             },
-            move |opcode, payload| machine.call(&turns, opcode, payload),
+            move |opcode, payload| machine.call(&turns, &Caller::default(), opcode, payload),
         )
     }
 
-    /// What the owner answers on stream 0.
+    /// What the owner answers to that session on stream 0.
     ///
     /// # Errors
     /// What it refuses.
-    pub fn call(&self, turns: &Turns, opcode: Opcode, payload: &[u8]) -> Result<Vec<u8>, Refused> {
+    pub fn call(
+        &self,
+        turns: &Turns,
+        caller: &Caller,
+        opcode: Opcode,
+        payload: &[u8],
+    ) -> Result<Vec<u8>, Refused> {
         if opcode == Opcode::I2cBusList {
             let found: Vec<_> = self.look().into_iter().map(|bus| (bus, 0)).collect();
             return Ok(server::list(&found));
@@ -226,6 +232,7 @@ impl FakeI2c {
         server::call(
             self,
             turns,
+            caller,
             &present.ok_or_else(Refused::gone)?,
             opcode,
             payload,

@@ -5,6 +5,7 @@ mod translate;
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use nix::errno::Errno;
@@ -17,7 +18,7 @@ use super::op::{
     BusEntry, BusList, OpError, ReadBlock, ReadByte, Scan, SmbusCommand, Transfer, WriteBlock,
     WriteByte, ext,
 };
-use crate::bus::{Answer, End, Owned, Present, Refused, Serving, Wanted};
+use crate::bus::{Answer, Caller, End, Owned, Present, Refused, Serving, Wanted};
 use crate::wire::msgpack::Value;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
@@ -42,8 +43,15 @@ pub const OWNED: Owned = Owned {
     serve: |_, _| -> Serving {
         Box::pin(async { End::Refused(Refused::unsupported("an I2C bus has no streams")) })
     },
-    call: |present, _, opcode, payload| call(&DevHost::default(), &TURNS, present, opcode, payload),
+    call: |present, caller, opcode, payload| {
+        let host = DevHost::default();
+        call(&host, &TURNS, caller, present, opcode, payload)
+    },
 };
+
+/// Most operations that wait for one bus. Each keeps a thread, of which there are not many, so that a bus
+/// that hangs does not stop what has nothing to do with it.
+const MAX_WAITING: usize = 64;
 
 /// Whose turn it is on the buses of this process.
 static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
@@ -51,13 +59,39 @@ static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
 /// One operation at a time on each bus: those of two clients never mix.
 #[derive(Debug, Default)]
 pub struct Turns {
-    buses: Mutex<HashMap<String, Arc<Mutex<()>>>>,
+    buses: Mutex<HashMap<String, Arc<Turn>>>,
+}
+
+#[derive(Debug, Default)]
+struct Turn {
+    bus: Mutex<()>,
+    /// Operations that wait, the one that is performed among them.
+    waiting: AtomicUsize,
 }
 
 impl Turns {
-    fn of(&self, place: &str) -> Arc<Mutex<()>> {
+    fn of(&self, place: &str) -> Arc<Turn> {
         let mut buses = self.buses.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(buses.entry(place.to_owned()).or_default())
+    }
+
+    /// Does something on a bus when it is its turn.
+    fn take<T>(
+        &self,
+        place: &str,
+        work: impl FnOnce() -> Result<T, Refused>,
+    ) -> Result<T, Refused> {
+        let turn = self.of(place);
+        let waiting = turn.waiting.fetch_add(1, Ordering::Relaxed);
+        let done = if waiting < MAX_WAITING {
+            let _turn = turn.bus.lock().unwrap_or_else(PoisonError::into_inner);
+            work()
+        } else {
+            let msg = "too many wait for this bus";
+            Err(Refused::new(Status::ServiceUnavailable, sub::BUSY, msg))
+        };
+        turn.waiting.fetch_sub(1, Ordering::Relaxed);
+        done
     }
 }
 
@@ -108,22 +142,30 @@ pub fn wanted(opcode: Opcode, payload: &[u8]) -> Result<Wanted, Refused> {
     Ok(Wanted { device, write })
 }
 
-/// Performs an operation; waits for those of others on the same bus, and for the hardware.
+/// Performs an operation; waits for those of others on the same bus, and for the hardware. What a session
+/// that is over by then has asked for is not begun.
 ///
 /// # Errors
-/// The payload is not what the operation defines, the bus cannot do it, is gone, or says so itself.
+/// The payload is not what the operation defines, the bus cannot do it, is gone, or says so itself; too
+/// many wait for it.
 pub fn call(
     host: &dyn I2cHost,
     turns: &Turns,
+    caller: &Caller,
     present: &Present,
     opcode: Opcode,
     payload: &[u8],
 ) -> Answer {
-    let turn = turns.of(&present.place);
-    let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-    // Open no longer than it takes: the kernel waits for it when the adapter is unplugged.
-    let bus = open(host, present)?;
-    let bus = bus.as_ref();
+    turns.take(&present.place, || {
+        if caller.has_left() {
+            return Err(Refused::cancelled());
+        }
+        // Open no longer than it takes: the kernel waits for it when the adapter is unplugged.
+        perform(open(host, present)?.as_ref(), opcode, payload)
+    })
+}
+
+fn perform(bus: &dyn I2cBus, opcode: Opcode, payload: &[u8]) -> Answer {
     match opcode {
         Opcode::I2cBusScan => perform::scan(bus, &decoded(Scan::decode(payload))?),
         Opcode::I2cTransfer => {
@@ -159,4 +201,40 @@ fn decoded<T>(request: Result<T, OpError>) -> Result<T, Refused> {
 
 fn failed(errno: Errno) -> Refused {
     Refused::io("the bus", errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_bus_that_hangs_does_not_take_all_threads() {
+        let turns = Turns::default();
+        let (held, released) = (Barrier::new(2), Barrier::new(2));
+        let ask = |place| turns.take(place, || Ok(())).map_err(|refused| refused.sub);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                turns.take("i2c-0", || {
+                    held.wait();
+                    released.wait();
+                    Ok(())
+                })
+            });
+            held.wait();
+            for _ in 1..MAX_WAITING {
+                scope.spawn(|| ask("i2c-0"));
+            }
+            let turn = turns.of("i2c-0");
+            while turn.waiting.load(Ordering::Relaxed) < MAX_WAITING {
+                thread::yield_now();
+            }
+            assert_eq!(ask("i2c-0"), Err(sub::BUSY));
+            assert_eq!(ask("i2c-1"), Ok(()), "another bus goes on");
+            released.wait();
+        });
+        assert_eq!(ask("i2c-0"), Ok(()));
+    }
 }

@@ -16,7 +16,7 @@ const PAGE: u8 = 8;
 pub struct Eeprom {
     content: Arc<Mutex<Vec<u8>>>,
     /// How often it does not answer after a write.
-    cycle: u32,
+    cycle: Arc<AtomicU32>,
     busy: Arc<AtomicU32>,
     pointer: u8,
     /// What was written in this transaction, without the pointer.
@@ -31,7 +31,7 @@ impl Eeprom {
         content.resize(EEPROM, 0xFF);
         Self {
             content: Arc::new(Mutex::new(content)),
-            cycle: 0,
+            cycle: Arc::default(),
             busy: Arc::default(),
             pointer: 0,
             written: Vec::new(),
@@ -39,11 +39,9 @@ impl Eeprom {
         }
     }
 
-    /// After a write it writes for a while: so often it does not answer.
-    #[must_use]
-    pub const fn with_write_cycle(mut self, starts: u32) -> Self {
-        self.cycle = starts;
-        self
+    /// After a write it is busy for a while from now on: so often it does not answer.
+    pub fn set_write_cycle(&self, starts: u32) {
+        self.cycle.store(starts, Ordering::SeqCst);
     }
 
     /// What it holds.
@@ -96,7 +94,8 @@ impl Chip for Eeprom {
             let (page, place) = (self.pointer / PAGE * PAGE, self.pointer % PAGE);
             self.pointer = page + (place + 1) % PAGE;
         }
-        self.busy.store(self.cycle, Ordering::SeqCst);
+        let cycle = self.cycle.load(Ordering::SeqCst);
+        self.busy.store(cycle, Ordering::SeqCst);
     }
 }
 

@@ -170,11 +170,11 @@ mod tests {
 
     #[test]
     fn an_adapter_is_asked_for_what_it_has() {
-        let word = [write(&[9, 1, 2])];
+        let word = [write(&[9, 7, 2])];
         let block = func::SMBUS_WRITE_I2C_BLOCK;
         assert_eq!(
             found(block, &word),
-            Some((9, Smbus::WriteI2cBlock(vec![1, 2])))
+            Some((9, Smbus::WriteI2cBlock(vec![7, 2])))
         );
         let counted = [write(&[9, 2, 7, 8])];
         let blocks = func::SMBUS_WRITE_BLOCK_DATA;

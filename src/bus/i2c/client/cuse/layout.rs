@@ -122,14 +122,15 @@ mod tests {
     fn pointers_of_a_program_of_32_bits_have_four_bytes() {
         let bytes: Vec<u8> = (1..=16).collect();
         let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+        let short = |at: usize| u64::from(word(at));
         let long = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
         let header = Header::parse(&bytes[..8]).unwrap();
-        assert_eq!((header.messages, header.count), (word(0).into(), word(4)));
+        assert_eq!((header.messages, header.count), (short(0), word(4)));
         let header = Header::parse(&bytes).unwrap();
         assert_eq!((header.messages, header.count), (long(0), word(8)));
-        assert_eq!(Entry::parse(&bytes[..12]).unwrap().buf, word(8).into());
+        assert_eq!(Entry::parse(&bytes[..12]).unwrap().buf, short(8));
         assert_eq!(Entry::parse(&bytes).unwrap().buf, long(8));
-        assert_eq!(SmbusCall::parse(&bytes[..12]).unwrap().data, word(8).into());
+        assert_eq!(SmbusCall::parse(&bytes[..12]).unwrap().data, short(8));
         let call = SmbusCall::parse(&bytes).unwrap();
         assert_eq!((call.size, call.data), (word(4), long(8)));
         assert_eq!((call.read_write, call.command), (1, 2));
