@@ -1,9 +1,5 @@
 //! Both halves of 1-Wire, over fake chips and a session in memory.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "onewire/bridged.rs"]
 mod bridged;

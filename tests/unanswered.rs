@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use myclerk::bus::{self, Inbound, Outgoing};
-use myclerk::daemon::peer::{self, Incoming, Peer, PeerStream, Service};
+use myclerk::daemon::peer::{self, Asked, Incoming, Peer, PeerStream, Service};
 use myclerk::kernel::clock;
 use myclerk::link::connection::Connection;
 use myclerk::session::Session;
@@ -50,7 +50,27 @@ impl Service for Serving {
     fn event(&self, _: &Peer, _: Opcode, _: &[u8]) {}
 }
 
+/// Begins to work on every call and never ends.
+#[derive(Default)]
+struct Working(RefCell<Vec<Asked>>, Notify);
+
+struct Calling(Rc<Working>);
+
+impl Service for Calling {
+    fn request(&self, peer: &Peer, request: Incoming) {
+        let asked = peer.asked(request.stream, request.corr);
+        self.0.0.borrow_mut().push(asked);
+        self.0.1.notify_one();
+    }
+
+    fn event(&self, _: &Peer, _: Opcode, _: &[u8]) {}
+}
+
 fn peers(owner: &Rc<Slow>) -> (Peer, Peer) {
+    peers_with(|| Rc::new(Serving(Rc::clone(owner))))
+}
+
+fn peers_with<S: Service + 'static>(serving: impl Fn() -> Rc<S>) -> (Peer, Peer) {
     let (client, hub) = (client(), hub());
     let handshake = Run {
         now: clock::mono(),
@@ -61,7 +81,6 @@ fn peers(owner: &Rc<Slow>) -> (Peer, Peer) {
         Connection::new(clock::mono(), session, true, false, bus::declared_reply)
     };
     let (near, far) = memory::pair(1 << 20);
-    let serving = || Rc::new(Serving(Rc::clone(owner)));
     (
         peer::start(connect(ours), near, serving()),
         peer::start(connect(theirs), far, serving()),
@@ -120,6 +139,36 @@ fn a_peer_that_answers_neither_a_request_nor_its_cancel_is_lost() {
             panic!("{heard:?}");
         };
         assert_eq!((*status, end), (Status::Timeout, &Inbound::Closed));
+    });
+}
+
+#[test]
+fn who_works_on_a_call_learns_that_it_was_given_up() {
+    run(async {
+        let owner = Rc::new(Working::default());
+        let (near, _far) = peers_with(|| Rc::new(Calling(Rc::clone(&owner))));
+        let calls = [
+            near.call(Opcode::I2cTransfer, vec![0x90], Duration::from_millis(1)),
+            near.call(Opcode::I2cTransfer, vec![0x90], HANG),
+        ];
+        let [short, long] = calls;
+        let learned = async {
+            owner.1.notified().await;
+            let left = || {
+                let asked = owner.0.borrow();
+                asked
+                    .iter()
+                    .map(|asked| asked.caller.has_left())
+                    .collect::<Vec<_>>()
+            };
+            while left() != [true, false] {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            _ = async { tokio::join!(short, long) } => panic!("nobody answers"),
+            learned = tokio::time::timeout(HANG, learned) => learned.expect("the owner is told"),
+        }
     });
 }
 

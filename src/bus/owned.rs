@@ -46,24 +46,41 @@ pub struct Owned {
     pub call: fn(&Present, &Caller, Opcode, &[u8]) -> Answer,
 }
 
-/// The session by which a peer asks; what it holds ends with it.
+/// Who asks: a call of a session. What it holds ends with the session.
 #[derive(Clone, Debug, Default)]
-pub struct Caller(Arc<AtomicBool>);
+pub struct Caller {
+    session_over: Arc<AtomicBool>,
+    given_up: Arc<AtomicBool>,
+}
 
 impl Caller {
+    /// The next call of the same session.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        Self {
+            session_over: Arc::clone(&self.session_over),
+            given_up: Arc::default(),
+        }
+    }
+
     /// The same session, not only the same peer.
     pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.session_over, &other.session_over)
+    }
+
+    /// Nobody waits for the answer any more: what has not begun is not to begin.
+    pub fn has_left(&self) -> bool {
+        self.session_over.load(Ordering::Relaxed) || self.given_up.load(Ordering::Relaxed)
     }
 
     /// The session is over.
-    pub fn has_left(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    pub fn leave(&self) {
+        self.session_over.store(true, Ordering::Relaxed);
     }
 
-    /// Tells so.
-    pub fn leave(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// The peer gave this call up.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
     }
 }
 

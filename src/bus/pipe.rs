@@ -81,6 +81,12 @@ impl End {
     }
 }
 
+impl Drop for End {
+    fn drop(&mut self) {
+        self.send(Inbound::Closed);
+    }
+}
+
 impl Outlet for End {
     fn request(&self, outgoing: Outgoing) -> Result<u32, OutletError> {
         if self.cut.get() {

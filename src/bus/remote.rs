@@ -27,8 +27,10 @@ pub struct Remote {
     grace: Duration,
     live: Cell<bool>,
     end: RefCell<Option<Ended>>,
-    /// Something has to be looked at: it is to be given back, or an answer said that it is gone.
+    /// An answer said that it is gone: that has to be looked into.
     stirred: Notify,
+    /// It is to be given back.
+    given_up: Notify,
 }
 
 impl Remote {
@@ -41,6 +43,7 @@ impl Remote {
             live: Cell::new(true),
             end: RefCell::default(),
             stirred: Notify::new(),
+            given_up: Notify::new(),
         })
     }
 
@@ -84,7 +87,7 @@ impl Remote {
     /// Starts giving it back.
     pub fn give_up(&self) {
         self.ends(Ended::Detached);
-        self.stirred.notify_one();
+        self.given_up.notify_one();
     }
 
     /// Watches over it until it ends, for whatever reason.
@@ -95,6 +98,7 @@ impl Remote {
             }
             if self.live.get() {
                 tokio::select! {
+                    () = self.given_up.notified() => {}
                     () = self.stirred.notified() => {}
                     () = self.opener.lost() => self.live.set(false),
                     () = sleep(LOOK) => {}
@@ -104,7 +108,7 @@ impl Remote {
                 continue;
             }
             tokio::select! {
-                () = self.stirred.notified() => {}
+                () = self.given_up.notified() => {}
                 result = self.look() => match result {
                     Ok(()) => self.live.set(true),
                     Err(end) => self.ends(end),
@@ -117,13 +121,16 @@ impl Remote {
     async fn look(&self) -> Result<(), Ended> {
         if self.live.get() {
             match look(Rc::clone(&self.opener), self.device.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(AttachError::Ask(AskError::Refused { status, .. }))
-                    if status != Status::Timeout =>
-                {
-                    return Err(Ended::Owner(status));
+                // No room on a busy session, or an owner that could not look: later.
+                Ok(()) | Err(AttachError::Ask(AskError::NotSent(_))) => return Ok(()),
+                Err(AttachError::Ask(AskError::Refused { status, error })) => {
+                    return if is_final(status, &error.sub) {
+                        Err(Ended::Owner(status))
+                    } else {
+                        Ok(())
+                    };
                 }
-                // The loss of the session is told by itself.
+                // The session is lost.
                 Err(_) => self.live.set(false),
             }
         }
@@ -144,6 +151,19 @@ async fn look(opener: Rc<dyn Opener>, device: String) -> Result<(), AttachError>
         msgpack::encode(&request).map_err(|error| AttachError::Answer(error.to_string()))?;
     opener.call(Opcode::DeviceInfo, payload, ANSWER).await?;
     Ok(())
+}
+
+/// Whether there will be no device any more by asking again.
+fn is_final(status: Status, refinement: &str) -> bool {
+    match status {
+        Status::ServiceUnavailable => refinement == sub::DEVICE_GONE,
+        Status::NotFound | Status::Unauthorized | Status::Forbidden | Status::BadRequest => true,
+        Status::Ok
+        | Status::InvalidSession
+        | Status::InternalError
+        | Status::Timeout
+        | Status::Other(_) => false,
+    }
 }
 
 /// What a program is told when the owner did not do it.
@@ -269,6 +289,16 @@ mod tests {
         let end = remote.watch().await;
         assert_eq!(end, Ended::Owner(Status::ServiceUnavailable));
         assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_owner_that_cannot_look_for_a_moment_keeps_the_device() {
+        let (_session, remote) = remote(|opcode| match opcode {
+            Opcode::DeviceInfo => Err(Refused::io("a scan", Errno::EIO)),
+            _ => Ok(vec![7]),
+        });
+        watched(&remote, tokio::time::sleep(LOOK * 3)).await;
+        assert_eq!(ask(&remote).await, Ok(vec![7]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@ mod ports;
 mod present;
 mod reset;
 mod target;
+mod turns;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -28,6 +29,7 @@ use anyhow::Context;
 use self::attached::Attached;
 use self::follow::Waiting;
 use self::hub::Hub;
+use self::turns::Turns;
 use super::capture::Capture;
 use super::config::{ClientConfig, Connect};
 use super::control::message::NodeName;
@@ -59,6 +61,7 @@ struct Client {
     /// The buses besides USB.
     presenters: &'static [&'static Presenter],
     attached: RefCell<Vec<Rc<Attached>>>,
+    turns: Turns,
     /// Attachments whose device may come back.
     waiting: RefCell<Vec<Rc<Waiting>>>,
     capture: Option<Capture>,
@@ -148,6 +151,7 @@ impl Client {
             vhci: Rc::new(vhci),
             presenters,
             attached: RefCell::default(),
+            turns: Turns::default(),
             waiting: RefCell::default(),
             capture: Capture::open(config.capture.as_ref()).context("cannot write the capture")?,
             started: clock::mono(),

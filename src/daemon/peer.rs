@@ -112,6 +112,20 @@ impl WeakPeer {
     }
 }
 
+/// A call of the peer that is being worked on.
+pub struct Asked {
+    peer: Peer,
+    call: (StreamId, Corr),
+    /// Who asks.
+    pub caller: Caller,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.peer.0.asked.borrow_mut().remove(&self.call);
+    }
+}
+
 struct Shared {
     connection: RefCell<Connection>,
     identity: PeerIdentity,
@@ -130,6 +144,8 @@ struct Shared {
     ended: watch::Sender<Option<Rc<End>>>,
     /// The session, for what it holds of the hardware.
     caller: Caller,
+    /// The peer's calls that are being worked on and may be given up.
+    asked: RefCell<HashMap<(StreamId, Corr), Caller>>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
 }
@@ -148,9 +164,16 @@ impl Peer {
             .map_or_else(|| identity.node_id.to_string(), str::to_owned)
     }
 
-    /// The session, for what it holds of the hardware.
-    pub fn caller(&self) -> &Caller {
-        &self.0.caller
+    /// Work on a call of the peer begins, which the peer may give up until this is dropped.
+    pub fn asked(&self, stream: StreamId, corr: Corr) -> Asked {
+        let caller = self.0.caller.next();
+        let mut asked = self.0.asked.borrow_mut();
+        asked.insert((stream, corr), caller.clone());
+        Asked {
+            peer: self.clone(),
+            call: (stream, corr),
+            caller,
+        }
     }
 
     /// The address of the other end.

@@ -37,6 +37,7 @@ impl Client {
         let node = hub.node();
         let peer = self.connected(hub).await?;
         let target = Target::named(&peer, &wanted.device, &node, self.presenters).await?;
+        let _turn = self.turns.take(&node.id, &target.brief.dev).await;
         if let Some(attached) = self.find_attached(&node.id, &target.brief.dev) {
             return Ok(attached.info(&self.vhci));
         }

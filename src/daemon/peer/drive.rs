@@ -44,6 +44,7 @@ pub fn start(connection: Connection, path: Path, service: Rc<dyn Service>) -> Pe
         write_over: Notify::new(),
         ended,
         caller: Caller::default(),
+        asked: RefCell::new(HashMap::new()),
         bytes_in: Cell::new(0),
         bytes_out: Cell::new(0),
     }));
@@ -237,7 +238,12 @@ impl Peer {
                     },
                 )
             }
-            LinkEvent::Cancel { stream, corr } => (stream, Inbound::Cancel { corr: corr.0 }),
+            LinkEvent::Cancel { stream, corr } => {
+                if let Some(caller) = self.0.asked.borrow().get(&(stream, corr)) {
+                    return caller.give_up();
+                }
+                (stream, Inbound::Cancel { corr: corr.0 })
+            }
             LinkEvent::Response {
                 stream,
                 corr,

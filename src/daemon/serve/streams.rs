@@ -80,7 +80,8 @@ impl Server {
             })
             .map_err(|refusal| refused(&refusal))?;
         let (opcode, payload) = (request.opcode, request.payload.clone());
-        let caller = peer.caller().clone();
+        let asked = peer.asked(request.stream, request.corr);
+        let caller = asked.caller.clone();
         let call = move || (owned.call)(&present, &caller, opcode, &payload);
         let called = tokio::task::spawn_blocking(call).await;
         called.map_err(internal)?.map_err(|error| not_done(&error))

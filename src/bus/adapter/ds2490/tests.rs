@@ -1,5 +1,5 @@
-//! The chip as Linux's driver uses it (drivers/w1/masters/ds2490.c, drivers/w1/slaves/w1_therm.c), with
-//! chips on a bus behind it.
+//! The chip as Linux's driver uses it (drivers/w1/masters/ds2490.c) and that of
+//! thermometers (`drivers/w1/slaves/w1_therm.c`), with chips on a bus behind it.
 
 use core::cell::RefCell;
 
@@ -436,8 +436,8 @@ async fn a_strong_pull_up_is_asked_for_with_the_byte_before_it() {
         driver.select(Rom::new(0x28, 1)).await;
         driver.pullup = true;
         driver.byte(0x44).await;
-        let asked = bus.asked.borrow();
-        let [transaction] = &**asked else {
+        let asked = bus.asked.take();
+        let [transaction] = &*asked else {
             panic!("{asked:?}");
         };
         assert_eq!(
