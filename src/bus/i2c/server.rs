@@ -142,8 +142,8 @@ pub fn wanted(opcode: Opcode, payload: &[u8]) -> Result<Wanted, Refused> {
     Ok(Wanted { device, write })
 }
 
-/// Performs an operation; waits for those of others on the same bus, and for the hardware. What a session
-/// that is over by then has asked for is not begun.
+/// Performs an operation; waits for those of others on the same bus, and for the hardware. What nobody
+/// waits for by then is not begun.
 ///
 /// # Errors
 /// The payload is not what the operation defines, the bus cannot do it, is gone, or says so itself; too
@@ -157,11 +157,13 @@ pub fn call(
     payload: &[u8],
 ) -> Answer {
     turns.take(&present.place, || {
+        // Open no longer than it takes: the kernel waits for it when the adapter is unplugged.
+        let bus = open(host, present)?;
+        // To open it can take long too, while the kernel looks for chips.
         if caller.has_left() {
             return Err(Refused::cancelled());
         }
-        // Open no longer than it takes: the kernel waits for it when the adapter is unplugged.
-        perform(open(host, present)?.as_ref(), opcode, payload)
+        perform(bus.as_ref(), opcode, payload)
     })
 }
 
