@@ -97,6 +97,30 @@ impl Drop for Opening {
     }
 }
 
+/// A call that is not answered yet. Who asked may give up, and what has not begun at the peer is not to begin
+/// then.
+struct Calling<'a> {
+    peer: &'a Peer,
+    call: (StreamId, Corr),
+    answered: bool,
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        let (stream, corr) = self.call;
+        let shared = &self.peer.0;
+        shared.calls.borrow_mut().remove(&self.call);
+        let mut connection = shared.connection.borrow_mut();
+        // A request that has its final answer needs no cancelling.
+        let _ = connection.link().cancel(clock::mono(), stream, corr);
+        drop(connection);
+        shared.wake();
+    }
+}
+
 /// A session with another node. Cheap to clone; the session lives as long as its tasks.
 #[derive(Clone)]
 pub struct Peer(Rc<Shared>);
@@ -206,8 +230,16 @@ impl Peer {
         payload: Vec<u8>,
         timeout: Duration,
     ) -> Result<Vec<u8>, CallError> {
-        let (_, answer) = self.ask(Target::On(StreamId::CONTROL), opcode, payload, timeout)?;
-        self.answer(answer).await
+        let on = Target::On(StreamId::CONTROL);
+        let (stream, corr, answer) = self.ask(on, opcode, payload, timeout)?;
+        let mut calling = Calling {
+            peer: self,
+            call: (stream, corr),
+            answered: false,
+        };
+        let answer = self.answer(answer).await;
+        calling.answered = true;
+        answer
     }
 
     /// Performs an opener operation on a fresh stream; when it succeeds the stream is open.
@@ -220,7 +252,7 @@ impl Peer {
         payload: Vec<u8>,
         timeout: Duration,
     ) -> Result<(Vec<u8>, PeerStream), CallError> {
-        let (stream, answer) = self.ask(Target::New, opcode, payload, timeout)?;
+        let (stream, _, answer) = self.ask(Target::New, opcode, payload, timeout)?;
         // Registered before the answer, because what follows it may arrive in the same record.
         let handle = self.take_stream(stream);
         let mut opening = Opening {
@@ -241,7 +273,7 @@ impl Peer {
         opcode: Opcode,
         payload: Vec<u8>,
         timeout: Duration,
-    ) -> Result<(StreamId, oneshot::Receiver<Answer>), CallError> {
+    ) -> Result<(StreamId, Corr, oneshot::Receiver<Answer>), CallError> {
         if let Some(end) = self.ended() {
             return Err(CallError::Ended(end));
         }
@@ -256,7 +288,7 @@ impl Peer {
         let (sender, receiver) = oneshot::channel();
         self.0.calls.borrow_mut().insert((stream, corr), sender);
         self.0.wake();
-        Ok((stream, receiver))
+        Ok((stream, corr, receiver))
     }
 
     async fn answer(&self, answer: oneshot::Receiver<Answer>) -> Result<Vec<u8>, CallError> {

@@ -8,16 +8,19 @@ mod abi;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::stat::{major, minor};
 
 use abi::{RawMessage, RawSmbusData};
 
 pub use abi::{ioctl, size};
 
+/// Of its devices (`I2C_MAJOR`).
+const MAJOR: u64 = 89;
 /// Most messages of one transaction (`I2C_RDWR_IOCTL_MAX_MSGS`).
 pub const MAX_MESSAGES: usize = 42;
 /// Most bytes of one message.
@@ -144,6 +147,15 @@ impl Bus {
             .custom_flags(OFlag::O_CLOEXEC.bits())
             .open(path)?;
         Ok(Self { file })
+    }
+
+    /// The N of `i2c-N`; `None` where the file is something else of that name.
+    ///
+    /// # Errors
+    /// What `fstat(2)` says.
+    pub fn number(&self) -> io::Result<Option<u64>> {
+        let device = self.file.metadata()?.rdev();
+        Ok((major(device) == MAJOR).then(|| minor(device)))
     }
 
     /// What the adapter can do: [`func`]s.

@@ -110,13 +110,21 @@ impl<M: Master + 'static> I2cTinyUsb<M> {
         if edges & BEGIN != 0 {
             self.gathered.take();
         }
+        // What it would go on with has been performed, with a stop behind it.
+        let flags = flags(setup.value & !(READ | MEANINGLESS))?;
+        if flags.contains(MessageFlags::NO_START)
+            && self.gathered.borrow().is_empty()
+            && edges & BEGIN == 0
+        {
+            return Err(Fault::Stall);
+        }
         let reads = setup.value & READ != 0;
         if reads != setup.is_in() && setup.length != 0 {
             return Err(Fault::Stall);
         }
         let message = Message {
             addr: setup.index,
-            flags: flags(setup.value & !(READ | MEANINGLESS))?,
+            flags,
             action: if reads {
                 Action::Read(setup.length)
             } else {

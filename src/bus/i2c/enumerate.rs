@@ -8,11 +8,10 @@ use std::path::Path;
 use super::hardware::I2cHost;
 use super::hardware::dev::DevHost;
 use super::op::{MAX_DEVICE_ID, MAX_NAME};
+use crate::bus::adapter::MANUFACTURER;
 use crate::bus::{Hazard, Present, Roots};
 use crate::wire::msgpack::Value;
 
-/// What the USB adapters that stand for remote buses say of their manufacturer.
-pub const OWN_MANUFACTURER: &str = "MyClerk";
 /// Longest name of an adapter that is part of an id.
 const MAX_NAMED: usize = MAX_DEVICE_ID - "i2c:".len();
 
@@ -89,7 +88,7 @@ fn is_own(bus: &Path) -> bool {
     };
     path.ancestors().any(|device| {
         let manufacturer = fs::read_to_string(device.join("manufacturer"));
-        manufacturer.is_ok_and(|name| name.trim() == OWN_MANUFACTURER)
+        manufacturer.is_ok_and(|name| name.trim() == MANUFACTURER)
     })
 }
 

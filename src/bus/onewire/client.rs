@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -60,7 +61,7 @@ async fn attach(opener: Rc<dyn Opener>, wish: Wish, here: &Here) -> Result<Local
 
     let _turn = TURN.lock().await;
     let root = Path::new(ROOT);
-    let before: BTreeSet<_> = listed(root).into_iter().collect();
+    let before: BTreeSet<_> = listed(root).collect();
     let mine = Rc::new(RefCell::new(None));
     let made = Made {
         module: "ds2490",
@@ -69,10 +70,8 @@ async fn attach(opener: Rc<dyn Opener>, wish: Wish, here: &Here) -> Result<Local
             move |_, _| {
                 let mut mine = mine.borrow_mut();
                 if mine.is_none() && chip.is_used() {
-                    let new = listed(root)
-                        .into_iter()
-                        .find(|place| !before.contains(place));
-                    *mine = new.map(|place| root.join(place));
+                    let new = listed(root).find(|bus| !before.contains(bus));
+                    *mine = new.map(|(place, _)| root.join(place));
                 }
                 mine.clone()
             }
@@ -94,9 +93,14 @@ async fn attach(opener: Rc<dyn Opener>, wish: Wish, here: &Here) -> Result<Local
     Ok(local)
 }
 
-/// A directory that cannot be read has nothing in it.
-fn listed(root: &Path) -> Vec<String> {
-    places(root).unwrap_or_default()
+/// The buses by their names, which the kernel gives again, and by the numbers of their directories, which it
+/// does not. A directory that cannot be read has nothing in it.
+fn listed(root: &Path) -> impl Iterator<Item = (String, u64)> + '_ {
+    let places = places(root).unwrap_or_default();
+    places.into_iter().filter_map(|place| {
+        let directory = fs::metadata(root.join(&place)).ok()?;
+        Some((place, directory.ino()))
+    })
 }
 
 /// Marks a bus as one that stands for a remote one. Waits until the kernel's first search is over, which

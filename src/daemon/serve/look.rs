@@ -6,7 +6,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use super::Server;
 use crate::bus::usb::enumerate::{self, Location, UsbDeviceInfo};
@@ -28,6 +29,12 @@ const FRESH: Duration = Duration::from_secs(5);
 
 /// A device that comes or goes makes a dozen messages, for itself and each interface.
 const BURST: Duration = Duration::from_millis(50);
+
+/// How long a look at one bus is waited for, while all requests for devices wait.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A look at one bus.
+type Looking = JoinHandle<io::Result<Vec<(Found, Hardware)>>>;
 
 /// What its bus knows of a present device.
 #[derive(Clone, Debug)]
@@ -75,6 +82,8 @@ pub(super) struct Scans {
     ids: RefCell<StickyIds>,
     /// What each bus had when it could be looked at last.
     seen: RefCell<BTreeMap<&'static str, Vec<(Found, Hardware)>>>,
+    /// Looks that were not waited for any longer.
+    late: RefCell<BTreeMap<&'static str, Looking>>,
     /// The buses that cannot be looked at.
     blind: RefCell<BTreeSet<&'static str>>,
 }
@@ -155,13 +164,32 @@ impl Server {
 
     async fn look(&self) {
         let usb = spawn_blocking(look_at_usb);
-        let look = |owned: &'static Owned| (owned.class, spawn_blocking(|| look_at(owned)));
-        let others: Vec<_> = self.owned.iter().copied().map(look).collect();
-        let found = seen(usb).await.map(|found| self.keep_ids(found));
+        let others: Vec<_> = self
+            .owned
+            .iter()
+            .map(|owned| self.begin_look(owned))
+            .collect();
+        let found = joined(usb.await).map(|found| self.keep_ids(found));
         self.saw(USB, found);
-        for (class, found) in others {
-            self.saw(class, seen(found).await);
+        for (class, mut found) in others {
+            let seen = match timeout(PATIENCE, &mut found).await {
+                Ok(found) => joined(found),
+                Err(_) => {
+                    self.scans.late.borrow_mut().insert(class, found);
+                    Err(io::ErrorKind::TimedOut.into())
+                }
+            };
+            self.saw(class, seen);
         }
+    }
+
+    /// Looks at one bus. Where an earlier look still hangs, that one is waited for: a kernel may hold a file
+    /// of sysfs as long as its bus is busy, and threads must not pile up meanwhile.
+    fn begin_look(&self, owned: &'static Owned) -> (&'static str, Looking) {
+        let late = self.scans.late.borrow_mut().remove(owned.class);
+        let hanging = late.filter(|look| !look.is_finished());
+        let look = hanging.unwrap_or_else(|| spawn_blocking(|| look_at(owned)));
+        (owned.class, look)
     }
 
     /// A bus that cannot be looked at keeps what it had: that says nothing about what is there.
@@ -226,8 +254,8 @@ impl Server {
 }
 
 /// What a look on another thread saw.
-async fn seen<T>(look: JoinHandle<io::Result<T>>) -> io::Result<T> {
-    look.await.map_err(io::Error::other).and_then(|found| found)
+fn joined<T>(look: Result<io::Result<T>, JoinError>) -> io::Result<T> {
+    look.map_err(io::Error::other).and_then(|found| found)
 }
 
 /// What a device has to share with an earlier one to be taken for the same.

@@ -70,6 +70,7 @@ impl Server {
 
     /// Performs an operation on stream 0.
     async fn bus_call(&self, peer: &Peer, request: &Incoming) -> Answer {
+        let asked = peer.asked(request.stream, request.corr);
         let (owned, wanted) = self.choose(request, |owned| owned.calls)?;
         let found = self.recent().await;
         let present = self
@@ -80,7 +81,6 @@ impl Server {
             })
             .map_err(|refusal| refused(&refusal))?;
         let (opcode, payload) = (request.opcode, request.payload.clone());
-        let asked = peer.asked(request.stream, request.corr);
         let caller = asked.caller.clone();
         let call = move || (owned.call)(&present, &caller, opcode, &payload);
         let called = tokio::task::spawn_blocking(call).await;

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 
 use crate::bus::adapter::i2c_tiny_usb::{I2cTinyUsb, Master, Transacting};
 use crate::bus::adapter::local::{self, Driver};
+use crate::bus::i2c::enumerate::number;
 use crate::bus::i2c::op::{BusEntry, BusList, Message, Transfer, encode_empty};
 use crate::bus::remote::Remote;
 use crate::bus::{AskError, AttachError, Here, Local, Opener, Wish};
@@ -21,6 +22,9 @@ const PATIENCE: Duration = Duration::from_millis(1900);
 
 /// How long the owner has to list its buses.
 const LISTING: Duration = Duration::from_secs(10);
+
+/// There where the module i2c-dev is.
+const NODES: &str = "/sys/class/i2c-dev";
 
 const DRIVER: Driver = Driver {
     module: "i2c-tiny-usb",
@@ -35,8 +39,9 @@ const DRIVER: Driver = Driver {
 };
 
 fn is_bus(name: &str) -> bool {
-    let number = name.strip_prefix("i2c-");
-    number.is_some_and(|number| number.parse::<u32>().is_ok())
+    // The node comes a moment after the bus, where there is a module that makes one.
+    let has_node = || !Path::new(NODES).exists() || Path::new("/dev").join(name).exists();
+    number(name).is_some() && has_node()
 }
 
 /// Makes a bus local.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 
 use super::{I2cBus, I2cHost};
+use crate::bus::i2c::enumerate::number;
 use crate::bus::i2c::op::{Action, Message, MessageFlags, Smbus, SmbusCommand};
 use crate::kernel::i2c_dev::{self, Bus, Command, MAX_BLOCK, SMBUS_DATA, flag, size};
 
@@ -30,7 +31,12 @@ impl Default for DevHost {
 
 impl I2cHost for DevHost {
     fn open(&self, place: &str) -> io::Result<Box<dyn I2cBus>> {
-        Ok(Box::new(Bus::open(&self.dev.join(place))?))
+        let bus = Bus::open(&self.dev.join(place))?;
+        // A program may have made a device of that name, of a remote bus for one.
+        if bus.number()? != number(place).map(u64::from) {
+            return Err(Errno::ENODEV.into());
+        }
+        Ok(Box::new(bus))
     }
 }
 

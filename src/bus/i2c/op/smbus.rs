@@ -137,11 +137,9 @@ impl Smbus {
     /// Whether it only reads. The quick command's bit can switch something either way.
     pub const fn only_reads(&self) -> bool {
         match self {
-            Self::ReceiveByte
-            | Self::ReadByte
-            | Self::ReadWord
-            | Self::ReadBlock
-            | Self::ReadI2cBlock(_) => true,
+            Self::ReceiveByte | Self::ReadByte | Self::ReadWord | Self::ReadBlock => true,
+            // Of no bytes it is a quick command too.
+            Self::ReadI2cBlock(len) => *len != 0,
             Self::Quick { .. }
             | Self::SendByte
             | Self::WriteByte(_)

@@ -106,6 +106,11 @@ pub(super) fn read_block(bus: &dyn I2cBus, request: &ReadBlock) -> Answer {
 }
 
 pub(super) fn smbus(bus: &dyn I2cBus, request: &SmbusCommand) -> Answer {
+    // A driver without them would take a part of the address for the whole.
+    let funcs = bus.functionality().map_err(failed)?;
+    if request.ten_bit && funcs & func::TEN_BIT_ADDR == 0 {
+        return Err(failed(Errno::EOPNOTSUPP));
+    }
     let data = bus.smbus(request).map_err(failed)?;
     let (least, most) = request.smbus.reply_len();
     if data.len() < least || data.len() > most {
@@ -138,10 +143,16 @@ pub(super) fn scan(bus: &dyn I2cBus, request: &Scan) -> Answer {
             command: 0,
             smbus: smbus.clone(),
         };
+        if bus.check_unused(addr) == Err(Errno::EBUSY) {
+            addrs.push(addr);
+            continue;
+        }
         match bus.smbus(&probe) {
-            Ok(_) | Err(Errno::EBUSY) => addrs.push(addr),
-            // Of a bus that hangs, each address would take its time.
-            Err(errno @ (Errno::ENODEV | Errno::ETIMEDOUT)) => return Err(failed(errno)),
+            Ok(_) => addrs.push(addr),
+            // A bus that is busy says so for every address, and one that hangs would take its time for each.
+            Err(errno @ (Errno::ENODEV | Errno::ETIMEDOUT | Errno::EBUSY)) => {
+                return Err(failed(errno));
+            }
             Err(_) => {}
         }
     }

@@ -82,6 +82,10 @@ impl Desk {
             return Err(busy("too many requests wait for this bus"));
         }
         let open = bus.lock().unwrap_or_else(PoisonError::into_inner);
+        // While it waited its peer may have begun something else.
+        if caller.has_left() {
+            return Err(Refused::cancelled());
+        }
         let turn = Turn {
             clock: &*self.clock,
             host,
