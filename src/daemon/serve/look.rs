@@ -172,12 +172,11 @@ impl Server {
         let found = joined(usb.await).map(|found| self.keep_ids(found));
         self.saw(USB, found);
         for (class, mut found) in others {
-            let seen = match timeout(PATIENCE, &mut found).await {
-                Ok(found) => joined(found),
-                Err(_) => {
-                    self.scans.late.borrow_mut().insert(class, found);
-                    Err(io::ErrorKind::TimedOut.into())
-                }
+            let seen = if let Ok(found) = timeout(PATIENCE, &mut found).await {
+                joined(found)
+            } else {
+                self.scans.late.borrow_mut().insert(class, found);
+                Err(io::ErrorKind::TimedOut.into())
             };
             self.saw(class, seen);
         }
