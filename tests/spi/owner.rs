@@ -182,6 +182,26 @@ fn requests_are_performed_in_their_order_and_what_is_cancelled_is_not() {
 }
 
 #[test]
+fn a_peer_that_gives_up_its_closing_has_closed_all_the_same() {
+    run(async {
+        let chip = FakeSpi::loopback();
+        let (_, mut stream) = open(&chip.session(), false).await.unwrap();
+        chip.hold();
+        let read = send(&stream, Opcode::SpiRead, encode_read(2));
+        let close = send(&stream, Opcode::SpiDeviceClose, encode_empty());
+        until(|| chip.waiting() == 1).await;
+        stream.outlet.cancel(read);
+        let (corr, refused) = answer(&mut stream).await;
+        assert_eq!((corr, refused.unwrap_err().0), (read, Status::Timeout));
+        stream.outlet.cancel(close);
+        chip.release();
+        let (corr, closed) = answer(&mut stream).await;
+        assert_eq!((corr, closed.is_ok()), (close, true));
+        assert_eq!((chip.settings(), chip.opened()), (FIRST, 0));
+    });
+}
+
+#[test]
 fn nothing_is_made_room_for_that_the_kernel_would_refuse() {
     run(async {
         let chip = FakeSpi::loopback();
