@@ -161,3 +161,26 @@ fn a_device_that_is_wanted_no_more_while_it_is_set_up_is_given_back() {
         assert_eq!(owner.inbound.recv().await, RESET);
     });
 }
+
+#[test]
+fn a_request_without_room_is_sent_again_however_much_programs_call_meanwhile() {
+    run(async {
+        let (mine, mut owner) = pair();
+        let (gate, mine) = Gate::before(mine);
+        let (nobody, _) = played();
+        let bench = Bench::with((opened(), Lent::new(mine)), nobody, GRACE);
+        let program = bench.program().await;
+        tokio::time::pause();
+        let _read = bench.kernel.start_read(program.fh, 2);
+        bench.kernel.poll(program.fh).await;
+        gate.shut.set(false);
+        for _ in 0..50 {
+            tokio::time::advance(std::time::Duration::from_millis(2)).await;
+            bench.kernel.poll(program.fh).await;
+        }
+        let Ok(Inbound::Request { opcode, .. }) = owner.inbound.try_recv() else {
+            panic!("nothing was asked");
+        };
+        assert_eq!(opcode, Opcode::SpiRead);
+    });
+}

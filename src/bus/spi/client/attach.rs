@@ -1,5 +1,6 @@
 //! From a wish to a character device, and back to it after an outage.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -49,18 +50,18 @@ pub struct Outage {
 }
 
 impl Outage {
-    /// The session was lost: the device is to be opened again with these settings.
+    /// The session was lost: the device is to be opened again with the settings that it has then.
     ///
     /// # Errors
     /// How it ends where nothing is waited for.
-    pub fn begin(&self, settings: &Settings) -> Result<Returning<Reopened>, Ended> {
+    pub fn begin(&self, settings: Rc<Cell<Settings>>) -> Result<Returning<Reopened>, Ended> {
         if self.grace.is_zero() {
             return Err(Ended::Session);
         }
-        let (device, settings) = (self.device.clone(), *settings);
+        let device = self.device.clone();
         tracing::info!(device, "the owner of the SPI device cannot be reached");
         Ok(again(Rc::clone(&self.opener), self.grace, move |opener| {
-            let device = device.clone();
+            let (device, settings) = (device.clone(), settings.get());
             async move { open(opener.as_ref(), &device, Some(&settings)).await }
         }))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::attach::{Outage, Reopened};
 use super::lent::Lent;
@@ -52,6 +52,8 @@ pub struct Pump {
     outage: Outage,
     /// While there is no session.
     returning: Option<Returning<Reopened>>,
+    /// When a request is sent again for which there was no room.
+    retry: Option<Instant>,
 }
 
 /// What happened next.
@@ -87,6 +89,7 @@ impl Pump {
             live,
             outage,
             returning: None,
+            retry: None,
         };
         (pump, steering)
     }
@@ -110,7 +113,10 @@ impl Pump {
                 Happened::Inbound(Some(inbound)) => self.node.inbound(inbound),
                 Happened::Returned(Ok(reopened)) => self.resume(reopened),
                 Happened::Returned(Err(ended)) => break ended,
-                Happened::Room => self.node.go_on(),
+                Happened::Room => {
+                    self.retry = None;
+                    self.node.go_on();
+                }
                 Happened::Stop => break Ended::Detached,
             }
         };
@@ -150,13 +156,22 @@ impl Pump {
     /// What happens next; once it is `over`, only calls.
     async fn happens(&mut self, over: bool) -> Happened {
         let blocked = self.node.is_blocked();
+        // Whatever else happens does not put it off.
+        self.retry = blocked.then(|| self.retry.unwrap_or_else(|| Instant::now() + PAUSE));
+        let retry = self.retry;
+        let room = async {
+            match retry {
+                Some(at) => sleep_until(at).await,
+                None => core::future::pending().await,
+            }
+        };
         tokio::select! {
             call = self.device.next() => Happened::Call(call),
             inbound = self.stream.recv(), if !over && self.returning.is_none() => {
                 Happened::Inbound(inbound)
             }
             returned = returned(&mut self.returning), if !over => Happened::Returned(returned),
-            () = sleep(PAUSE), if blocked && !over => Happened::Room,
+            () = room, if !over => Happened::Room,
             () = self.stop.notified(), if !over => Happened::Stop,
         }
     }
