@@ -11,6 +11,8 @@
 mod chip;
 #[path = "spi/hostile.rs"]
 mod hostile;
+#[path = "spi/lent.rs"]
+mod lent;
 #[path = "spi/messages.rs"]
 mod messages;
 #[path = "spi/outage.rs"]

@@ -7,8 +7,9 @@ use myclerk::bus::{Ended, Handle as _};
 use myclerk::wire::status::Status;
 use nix::errno::Errno;
 
+use crate::lent::played;
 use crate::program::{RD_HZ, RD_MODE32, WR_BITS, WR_HZ, WR_MODE32};
-use crate::rig::{Bench, GRACE, run, until};
+use crate::rig::{Bench, GRACE, request, run, until};
 
 /// The session is lost, both sides know, and the owner has put its device to rest.
 async fn cut(chip: &FakeSpi, session: &FakeSession, bench: &Bench) {
@@ -64,9 +65,61 @@ fn a_device_that_was_closed_meanwhile_rests_when_its_owner_is_back() {
         program.set(WR_HZ, 12_345).await.unwrap();
         cut(&chip, &session, &bench).await;
         program.close();
+        let next = bench.program().await;
+        assert_eq!(next.get(RD_HZ).await, Ok(FIRST.hz));
         session.mend();
         until(|| bench.steering.is_live()).await;
-        until(|| chip.settings().hz == FIRST.hz).await;
+        assert_eq!(chip.settings(), FIRST);
+        assert_eq!(next.get(RD_HZ).await, Ok(FIRST.hz));
+    });
+}
+
+#[test]
+fn a_device_that_was_closed_while_it_was_opened_again_rests_all_the_same() {
+    use myclerk::bus::fake::OPENING;
+    use myclerk::bus::spi::op::{Change, OpenRequest, Opened};
+
+    run(async {
+        let (session, streams) = played();
+        let opened = |hz| {
+            let settings = Settings { hz, ..FIRST };
+            Opened {
+                settings,
+                ext: None,
+            }
+        };
+        let answers = async |hz| {
+            until(|| !streams.borrow().is_empty()).await;
+            let (asked, owner) = streams.borrow_mut().remove(0);
+            let answer = opened(hz).encode().unwrap();
+            let give = move || {
+                owner.outlet.respond(OPENING, Status::Ok, answer);
+                owner
+            };
+            (OpenRequest::decode(&asked).unwrap().settings.hz, give)
+        };
+        let first = async { answers(1000).await.1() };
+        let (bench, mut owner) = tokio::join!(Bench::over(&session, GRACE), first);
+        let program = bench.program().await;
+        let configured = async {
+            let (corr, ..) = request(&mut owner).await;
+            let answer = opened(5).encode().unwrap();
+            owner.outlet.respond(corr, Status::Ok, answer);
+        };
+        let (set, ()) = tokio::join!(program.set(WR_HZ, 5), configured);
+        assert_eq!(set, Ok(0));
+        session.cut();
+        until(|| !bench.steering.is_live()).await;
+        session.mend();
+        let (asked, give) = answers(5).await;
+        assert_eq!(asked, 5);
+        program.close();
+        let next = bench.program().await;
+        assert_eq!(next.get(RD_HZ).await, Ok(1000));
+        let mut owner = give();
+        let (_, _, payload) = request(&mut owner).await;
+        assert_eq!(Change::decode(&payload).unwrap().hz, Some(1000));
+        assert_eq!(next.get(RD_HZ).await, Ok(1000));
     });
 }
 

@@ -182,6 +182,26 @@ fn requests_are_performed_in_their_order_and_what_is_cancelled_is_not() {
 }
 
 #[test]
+fn a_peer_that_gives_up_its_closing_has_closed_all_the_same() {
+    run(async {
+        let chip = FakeSpi::loopback();
+        let (_, mut stream) = open(&chip.session(), false).await.unwrap();
+        chip.hold();
+        let read = send(&stream, Opcode::SpiRead, encode_read(2));
+        let close = send(&stream, Opcode::SpiDeviceClose, encode_empty());
+        until(|| chip.waiting() == 1).await;
+        stream.outlet.cancel(read);
+        let (corr, refused) = answer(&mut stream).await;
+        assert_eq!((corr, refused.unwrap_err().0), (read, Status::Timeout));
+        stream.outlet.cancel(close);
+        chip.release();
+        let (corr, closed) = answer(&mut stream).await;
+        assert_eq!((corr, closed.is_ok()), (close, true));
+        assert_eq!((chip.settings(), chip.opened()), (FIRST, 0));
+    });
+}
+
+#[test]
 fn nothing_is_made_room_for_that_the_kernel_would_refuse() {
     run(async {
         let chip = FakeSpi::loopback();
@@ -207,6 +227,93 @@ fn nothing_is_made_room_for_that_the_kernel_would_refuse() {
             );
         }
         assert!(chip.messages().is_empty());
+    });
+}
+
+#[test]
+fn a_message_that_would_keep_the_bus_for_more_than_a_minute_is_refused() {
+    run(async {
+        let chip = FakeSpi::loopback();
+        let (_, mut stream) = open(&chip.session(), true).await.unwrap();
+        let slow = Change {
+            hz: Some(1),
+            ..Change::default()
+        };
+        let slow = slow.encode().unwrap();
+        ask(&mut stream, Opcode::SpiConfigure, slow).await.unwrap();
+        let idle = |idle_len, hz| {
+            let transfer = Transfer {
+                idle_len,
+                hz,
+                ..Transfer::default()
+            };
+            encode_transfer(&[transfer])
+        };
+        for (opcode, payload, errno) in [
+            (Opcode::SpiRead, encode_read(8), Errno::EINVAL),
+            (Opcode::SpiWrite, encode_write(&[0; 8]), Errno::EINVAL),
+            (Opcode::SpiTransfer, idle(8, 0), Errno::EINVAL),
+            (Opcode::SpiTransfer, idle(400_000, 10_000), Errno::EINVAL),
+            (
+                Opcode::SpiTransfer,
+                idle(1 << 20, u32::MAX),
+                Errno::EMSGSIZE,
+            ),
+        ] {
+            let (_, error) = ask(&mut stream, opcode, payload).await.unwrap_err();
+            let detail = error.detail.as_ref();
+            let detail = detail.and_then(myclerk::wire::msgpack::Value::as_i64);
+            assert_eq!(detail, Some(errno as i64), "{:?}", error.msg);
+        }
+        assert!(chip.messages().is_empty());
+        for (opcode, payload) in [
+            (Opcode::SpiRead, encode_read(7)),
+            (Opcode::SpiTransfer, idle(400_000, 1_000_000)),
+        ] {
+            ask(&mut stream, opcode, payload).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_mode_that_goes_only_with_other_bits_is_set_and_put_back() {
+    run(async {
+        let chip = FakeSpi::loopback();
+        chip.refuse(|settings| settings.mode == FIRST.mode && settings.bits == 16);
+        let (_, mut stream) = open(&chip.session(), false).await.unwrap();
+        assert_eq!(chip.settings(), SETTINGS);
+        let change = Change {
+            bits: Some(FIRST.bits),
+            ..Change::of_mode(FIRST.mode, false)
+        };
+        let change = change.encode().unwrap();
+        ask(&mut stream, Opcode::SpiConfigure, change)
+            .await
+            .unwrap();
+        assert_eq!((chip.settings().mode, chip.settings().bits), (3, 8));
+        ask(&mut stream, Opcode::SpiDeviceClose, encode_empty())
+            .await
+            .unwrap();
+
+        let (_, mut stream) = open(&chip.session(), false).await.unwrap();
+        ask(&mut stream, Opcode::SpiDeviceClose, encode_empty())
+            .await
+            .unwrap();
+        assert_eq!(chip.settings(), FIRST);
+    });
+}
+
+#[test]
+fn what_can_be_put_back_is_where_the_rest_is_refused() {
+    run(async {
+        let chip = FakeSpi::loopback();
+        let (_, mut stream) = open(&chip.session(), false).await.unwrap();
+        chip.refuse(|settings| settings.mode == FIRST.mode);
+        ask(&mut stream, Opcode::SpiDeviceClose, encode_empty())
+            .await
+            .unwrap();
+        let settings = Settings { mode: 0, ..FIRST };
+        assert_eq!(chip.settings(), settings);
     });
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use myclerk::bus::fake::{self, FakeSession};
 use myclerk::bus::spi::client::pump::{Pump, Steering};
-use myclerk::bus::spi::client::{Outage, open};
+use myclerk::bus::spi::client::{Lent, Outage, Reopened, open};
 use myclerk::bus::spi::fake::FakeSpi;
 use myclerk::bus::spi::op::Opened;
 use myclerk::bus::{BusStream, Ended, Inbound, Opener, Refused};
@@ -285,10 +285,13 @@ impl Bench {
     pub(crate) fn alone(opened: Opened) -> (Self, BusStream) {
         let (mine, theirs) = fake::pair();
         let nobody = FakeSession::new(|_| (), |_, _| Err(Refused::gone()));
-        (Self::with((opened, mine), nobody, Duration::ZERO), theirs)
+        (
+            Self::with((opened, Lent::new(mine)), nobody, Duration::ZERO),
+            theirs,
+        )
     }
 
-    fn with(opened: (Opened, BusStream), opener: Rc<dyn Opener>, grace: Duration) -> Self {
+    pub(crate) fn with(opened: Reopened, opener: Rc<dyn Opener>, grace: Duration) -> Self {
         let (kernel, cuse) = Kernel::with_device();
         let outage = Outage {
             opener,

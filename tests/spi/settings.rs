@@ -179,3 +179,24 @@ fn an_owner_that_announced_nothing_is_asked_for_nothing_beyond_the_profile() {
         assert_eq!(result, Ok(0));
     });
 }
+
+#[test]
+fn who_opens_after_the_last_close_finds_the_resting_clock_before_the_owner_was_told() {
+    use myclerk::wire::status::Status;
+    run(async {
+        let (bench, mut owner) = Bench::alone(plain_owner());
+        let program = bench.program().await;
+        let configured = async {
+            let (corr, ..) = request(&mut owner).await;
+            let mut opened = plain_owner();
+            opened.settings.hz = 5;
+            let answer = opened.encode().unwrap();
+            owner.outlet.respond(corr, Status::Ok, answer);
+        };
+        let (set, ()) = tokio::join!(program.set(WR_HZ, 5), configured);
+        assert_eq!(set, Ok(0));
+        program.close();
+        let next = bench.program().await;
+        assert_eq!(next.get(RD_HZ).await, Ok(1000));
+    });
+}

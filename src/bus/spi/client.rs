@@ -7,8 +7,10 @@
 
 mod attach;
 pub mod ioctl;
+mod lent;
 pub mod message;
 pub mod node;
 pub mod pump;
 
-pub use attach::{Outage, PRESENTER, open};
+pub use attach::{Outage, PRESENTER, Reopened, open};
+pub use lent::Lent;

@@ -39,6 +39,7 @@ struct Inner {
     opened: usize,
     bufsiz: u32,
     fail: Option<Errno>,
+    refused: fn(&Settings) -> bool,
     gone: bool,
     held: bool,
     waiting: usize,
@@ -63,6 +64,7 @@ impl FakeSpi {
             opened: 0,
             bufsiz: DEFAULT_BUFSIZ,
             fail: None,
+            refused: |_| false,
             gone: false,
             held: false,
             waiting: 0,
@@ -102,6 +104,11 @@ impl FakeSpi {
     /// The next call fails so.
     pub fn fail(&self, errno: Errno) {
         self.inner().fail = Some(errno);
+    }
+
+    /// The controller cannot do these settings.
+    pub fn refuse(&self, refused: fn(&Settings) -> bool) {
+        self.inner().refused = refused;
     }
 
     /// The device leaves the kernel.
@@ -199,18 +206,19 @@ impl SpiDevice for FakeDevice {
         if mode & !mode::ALL != 0 || mode & READY != 0 {
             return Err(Errno::EINVAL);
         }
-        inner.settings.mode = mode;
-        Ok(())
+        let settings = inner.settings;
+        inner.set(Settings { mode, ..settings })
     }
 
     fn set_bits(&self, bits: u8) -> Result<(), Errno> {
         let mut inner = self.0.ready()?;
-        match bits {
-            0 => inner.settings.bits = 8,
-            4..=32 => inner.settings.bits = bits,
+        let bits = match bits {
+            0 => 8,
+            4..=32 => bits,
             _ => return Err(Errno::EINVAL),
-        }
-        Ok(())
+        };
+        let settings = inner.settings;
+        inner.set(Settings { bits, ..settings })
     }
 
     fn set_hz(&self, hz: u32) -> Result<(), Errno> {
@@ -218,8 +226,8 @@ impl SpiDevice for FakeDevice {
         if hz == 0 {
             return Err(Errno::EINVAL);
         }
-        inner.settings.hz = hz;
-        Ok(())
+        let settings = inner.settings;
+        inner.set(Settings { hz, ..settings })
     }
 
     fn message(&self, transfers: &[Transfer]) -> Result<Vec<Vec<u8>>, Errno> {
@@ -255,6 +263,14 @@ impl SpiDevice for FakeDevice {
 }
 
 impl Inner {
+    fn set(&mut self, settings: Settings) -> Result<(), Errno> {
+        if (self.refused)(&settings) {
+            return Err(Errno::EINVAL);
+        }
+        self.settings = settings;
+        Ok(())
+    }
+
     fn perform(&mut self, transfers: &[Transfer]) -> Result<Vec<Vec<u8>>, Errno> {
         let words = transfers.iter().all(|transfer| {
             let bits = match transfer.bits {

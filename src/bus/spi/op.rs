@@ -8,6 +8,7 @@
 //! * `"flags"` of answers and, where it was announced, of `SPI_CONFIGURE`: the other bits of the mode;
 //! * elements of a transfer after the fifth, see [`encode_transfer`].
 
+mod bus_time;
 mod settings;
 mod transfer;
 
@@ -17,6 +18,7 @@ use crate::wire::msgpack::{self, DecodeError, EncodeError, Writer};
 
 pub use crate::kernel::spidev::{Settings, Transfer, mode};
 
+pub use bus_time::{bus_us, clocked_us};
 pub use settings::{Change, Extension, OpenRequest, Opened};
 pub use transfer::{
     PROFILE_TRANSFERS, declared_reply, decode_read, decode_read_answer, decode_received,

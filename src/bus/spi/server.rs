@@ -226,10 +226,12 @@ impl Requests {
         }
     }
 
-    /// What has not begun does not; what is on the bus goes on, and its result is thrown away.
+    /// What has not begun does not; what is on the bus goes on, and its result is thrown away. A peer
+    /// that wants to close wants nothing else any more: that is done in any case.
     fn cancel(&mut self, outlet: &dyn Outlet, corr: u32) {
         let before = self.queue.len();
-        self.queue.retain(|waiting| waiting.corr != corr);
+        self.queue
+            .retain(|waiting| waiting.corr != corr || waiting.opcode == Opcode::SpiDeviceClose);
         let mut found = self.queue.len() < before;
         if let Some(running) = &mut self.running
             && running.corr == Some(corr)

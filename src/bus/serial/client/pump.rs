@@ -19,6 +19,7 @@ use crate::bus::{
 };
 use crate::wire::class::Class;
 use crate::wire::opcode::Opcode;
+use crate::wire::status::Status;
 
 /// How long the owner has to confirm that its port is given back.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -216,10 +217,11 @@ impl Pump {
     }
 }
 
-/// Gives the port back and waits until the owner has it.
+/// Gives the port back and waits until the owner has it. One that cannot be asked is told without.
 pub async fn close(stream: &mut BusStream) {
     let close = outgoing(Opcode::SerialPortClose, encode_empty());
     let Ok(corr) = stream.outlet.request(close) else {
+        stream.outlet.reset(Status::Ok);
         return;
     };
     loop {

@@ -1,15 +1,17 @@
 //! From a wish to a character device, and back to it after an outage.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::pump::{self, Pump, Steering};
+use super::lent::Lent;
+use super::pump::{Pump, Steering};
 use crate::bus::chardev::make::{self, Made};
 use crate::bus::chardev::names::NameFile;
 use crate::bus::outage::{Returning, again};
 use crate::bus::spi::enumerate::numbers;
 use crate::bus::spi::op::{Change, OpenRequest, Opened, Settings};
-use crate::bus::{AttachError, Attaching, BusStream, Ended, Local, Opener, Presenter, Wish};
+use crate::bus::{AttachError, Attaching, Ended, Local, Opener, Presenter, Wish};
 use crate::wire::opcode::Opcode;
 
 /// How long the owner has to open its device.
@@ -34,8 +36,8 @@ pub const PRESENTER: Presenter = Presenter {
     operate: None,
 };
 
-/// A device as it is, and its new stream.
-pub(super) type Reopened = (Opened, BusStream);
+/// A device as it is, and its stream.
+pub type Reopened = (Opened, Lent);
 
 /// What is needed to come out of an outage.
 pub struct Outage {
@@ -48,18 +50,18 @@ pub struct Outage {
 }
 
 impl Outage {
-    /// The session was lost: the device is to be opened again with these settings.
+    /// The session was lost: the device is to be opened again with the settings that it has then.
     ///
     /// # Errors
     /// How it ends where nothing is waited for.
-    pub fn begin(&self, settings: &Settings) -> Result<Returning<Reopened>, Ended> {
+    pub fn begin(&self, settings: Rc<Cell<Settings>>) -> Result<Returning<Reopened>, Ended> {
         if self.grace.is_zero() {
             return Err(Ended::Session);
         }
-        let (device, settings) = (self.device.clone(), *settings);
+        let device = self.device.clone();
         tracing::info!(device, "the owner of the SPI device cannot be reached");
         Ok(again(Rc::clone(&self.opener), self.grace, move |opener| {
-            let device = device.clone();
+            let (device, settings) = (device.clone(), settings.get());
             async move { open(opener.as_ref(), &device, Some(&settings)).await }
         }))
     }
@@ -80,12 +82,13 @@ pub async fn open(
         keep: settings.is_none(),
     };
     let payload = request.encode().map_err(|error| senseless(&error))?;
-    let (answer, mut stream) = opener.open(Opcode::SpiDeviceOpen, payload, OPENING).await?;
+    let (answer, stream) = opener.open(Opcode::SpiDeviceOpen, payload, OPENING).await?;
+    let mut stream = Lent::new(stream);
     match set_up(&mut stream, &answer, settings).await {
         Ok(opened) => Ok((opened, stream)),
         Err(error) => {
             // What it did answer is what a person wants to know.
-            pump::close(&mut stream).await;
+            stream.close().await;
             Err(error)
         }
     }
@@ -93,7 +96,7 @@ pub async fn open(
 
 /// Sets the bits of the mode for which an opening has no key.
 async fn set_up(
-    stream: &mut BusStream,
+    stream: &mut Lent,
     answer: &[u8],
     settings: Option<&Settings>,
 ) -> Result<Opened, AttachError> {
@@ -104,7 +107,7 @@ async fn set_up(
     {
         let change = Change::of_mode(settings.mode, true);
         let payload = change.encode().map_err(|error| senseless(&error))?;
-        let answer = pump::ask(stream, Opcode::SpiConfigure, payload).await?;
+        let answer = stream.ask(Opcode::SpiConfigure, payload).await?;
         let actual = Opened::decode(&answer).map_err(|error| senseless(&error))?;
         opened.settings = actual.settings;
     }
@@ -132,7 +135,7 @@ async fn attach(opener: Rc<dyn Opener>, wish: Wish) -> Result<Local, AttachError
             Ok(start(pump, steering, node, file))
         }
         Err(error) => {
-            pump::close(&mut stream).await;
+            stream.close().await;
             Err(error)
         }
     }

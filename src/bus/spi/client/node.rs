@@ -6,6 +6,7 @@
 
 mod work;
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
@@ -34,9 +35,15 @@ const WHOLE: u32 = MAX_TRANSFER - 4096;
 pub struct Node {
     device: Rc<dyn Device>,
     outlet: Rc<dyn Outlet>,
-    settings: Settings,
+    /// What programs see, and what the device is to have after an outage.
+    settings: Rc<Cell<Settings>>,
     /// The clock when nobody has the device open.
     resting_hz: u32,
+    /// The clock of the owner's device, as far as is known.
+    owner_hz: u32,
+    /// The last program left another clock than the resting one, and the owner has not said yet that it
+    /// is that again.
+    restless: bool,
     ext: Option<Extension>,
     files: BTreeSet<u64>,
     /// The last number of an open file.
@@ -56,8 +63,10 @@ impl Node {
         Self {
             device,
             outlet,
-            settings: opened.settings,
+            settings: Rc::new(Cell::new(opened.settings)),
             resting_hz: opened.settings.hz,
+            owner_hz: opened.settings.hz,
+            restless: false,
             ext: opened.ext,
             files: BTreeSet::new(),
             last: 0,
@@ -69,9 +78,9 @@ impl Node {
         }
     }
 
-    /// How the owner's device is spoken to, as far as is known.
-    pub const fn settings(&self) -> &Settings {
-        &self.settings
+    /// How the owner's device is spoken to, as far as is known; it goes on to tell.
+    pub fn settings(&self) -> Rc<Cell<Settings>> {
+        Rc::clone(&self.settings)
     }
 
     /// A program called.
@@ -136,7 +145,7 @@ impl Node {
             let Some(work) = self.queue.pop_front() else {
                 return;
             };
-            let outgoing = match work.outgoing(&self.settings, self.ext.as_ref()) {
+            let outgoing = match work.outgoing(&self.settings.get(), self.ext.as_ref()) {
                 Ok(outgoing) => outgoing,
                 Err(errno) => {
                     self.fail(&work, errno);
@@ -165,7 +174,10 @@ impl Node {
     /// There is another stream, and the owner's device is as `opened` says.
     pub fn resume(&mut self, outlet: Rc<dyn Outlet>, opened: Opened) {
         (self.outlet, self.live) = (outlet, true);
-        (self.settings, self.ext) = (opened.settings, opened.ext);
+        self.ext = opened.ext;
+        // It may have been opened before the last program closed.
+        self.restless &= opened.settings.hz != self.resting_hz;
+        self.is_now(opened.settings);
         self.rest();
     }
 
@@ -192,15 +204,39 @@ impl Node {
 
     fn release(&mut self, fh: u64) {
         self.files.remove(&fh);
-        self.rest();
+        if self.files.is_empty() {
+            self.rest();
+        }
     }
 
-    /// After the last close the clock is what it was before the first open (`spidev_release`).
+    /// After the last close the clock is what it was before the first open (`spidev_release`): for
+    /// whoever opens next at once, and for the owner when it can be told.
     fn rest(&mut self) {
-        let (now, then) = (self.settings.hz, self.resting_hz);
-        if self.files.is_empty() && self.live && then > 0 && now != then {
-            self.enqueue(Work::rest(then));
+        let asked = self.asked.as_ref().map(|(_, work)| work);
+        let changes = asked.into_iter().chain(&self.queue).any(Work::changes);
+        if self.files.is_empty() && self.resting_hz > 0 {
+            self.restless |= changes || self.owner_hz != self.resting_hz;
         }
+        if self.restless {
+            self.set_hz(self.resting_hz);
+            if self.live {
+                self.enqueue(Work::rest(self.resting_hz));
+            }
+        }
+    }
+
+    /// The owner's device is spoken to so.
+    fn is_now(&mut self, settings: Settings) {
+        self.owner_hz = settings.hz;
+        self.settings.set(settings);
+        if self.restless {
+            self.set_hz(self.resting_hz);
+        }
+    }
+
+    fn set_hz(&self, hz: u32) {
+        let settings = self.settings.get();
+        self.settings.set(Settings { hz, ..settings });
     }
 
     fn ioctl(&mut self, id: u64, ioctl: &Ioctl) {
@@ -212,7 +248,7 @@ impl Node {
         match command {
             Ok(Command::Get(setting)) => {
                 let answer = match ioctl.argument(0, setting.width()) {
-                    Ok(_) => Answer::Done(setting.bytes(&self.settings)),
+                    Ok(_) => Answer::Done(setting.bytes(&self.settings.get())),
                     Err(pause) => Answer::Pause(pause),
                 };
                 self.answer(id, &answer);
@@ -332,8 +368,14 @@ impl Node {
         };
         match (work.call, answer) {
             (Some(id), Ok(answer)) => self.answer(id, &answer),
-            (_, Err(errno)) => self.fail(&work, errno),
+            (Some(_), Err(errno)) => self.fail(&work, errno),
             (None, Ok(_)) => {}
+            (None, Err(errno)) => {
+                // Then the clock is what it is.
+                self.restless = false;
+                self.set_hz(self.owner_hz);
+                self.fail(&work, errno);
+            }
         }
         self.go_on();
     }
@@ -347,7 +389,11 @@ impl Node {
         };
         match &work.kind {
             Kind::Configure(_) => {
-                self.settings = Opened::decode(payload).map_err(nonsense)?.settings;
+                let settings = Opened::decode(payload).map_err(nonsense)?.settings;
+                if work.call.is_none() {
+                    self.restless = false;
+                }
+                self.is_now(settings);
                 Ok(Answer::Done(Vec::new()))
             }
             Kind::Message(Message { transfers, total }) => {

@@ -7,24 +7,17 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::attach::{Outage, Reopened};
+use super::lent::Lent;
 use super::node::Node;
 use crate::bus::chardev::Device;
 use crate::bus::outage::{Returning, returned};
-use crate::bus::spi::op::{Opened, encode_empty};
-use crate::bus::{AskError, BusStream, Ended, Handle, Inbound, Outgoing};
+use crate::bus::{Ended, Handle, Inbound};
 use crate::kernel::cuse::Request;
-use crate::wire::class::Class;
-use crate::wire::error::ErrorMap;
-use crate::wire::opcode::Opcode;
 use crate::wire::status::Status;
 
-/// How long the owner has to confirm that its device is given back.
-const FAREWELL: Duration = Duration::from_secs(2);
-/// How long the owner has to answer a request that no program waits for, in milliseconds.
-const ANSWER_MS: u32 = 10_000;
 /// Before a request is sent again for which there was no room.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -52,13 +45,15 @@ impl Handle for Steering {
 /// A character device and what it lives on.
 pub struct Pump {
     device: Rc<dyn Device>,
-    stream: BusStream,
+    stream: Lent,
     node: Node,
     stop: Rc<Notify>,
     live: Rc<Cell<bool>>,
     outage: Outage,
     /// While there is no session.
     returning: Option<Returning<Reopened>>,
+    /// When a request is sent again for which there was no room.
+    retry: Option<Instant>,
 }
 
 /// What happened next.
@@ -74,7 +69,7 @@ impl Pump {
     /// The device `file`, whose owner's is as `opened` says; and what steers it.
     pub fn new(
         device: Rc<dyn Device>,
-        (opened, stream): (Opened, BusStream),
+        (opened, stream): Reopened,
         outage: Outage,
         file: String,
     ) -> (Self, Steering) {
@@ -85,7 +80,7 @@ impl Pump {
             live: Rc::clone(&live),
             stop: Rc::clone(&stop),
         };
-        let node = Node::new(Rc::clone(&device), Rc::clone(&stream.outlet), opened);
+        let node = Node::new(Rc::clone(&device), Rc::clone(stream.outlet()), opened);
         let pump = Self {
             device,
             stream,
@@ -94,6 +89,7 @@ impl Pump {
             live,
             outage,
             returning: None,
+            retry: None,
         };
         (pump, steering)
     }
@@ -117,7 +113,10 @@ impl Pump {
                 Happened::Inbound(Some(inbound)) => self.node.inbound(inbound),
                 Happened::Returned(Ok(reopened)) => self.resume(reopened),
                 Happened::Returned(Err(ended)) => break ended,
-                Happened::Room => self.node.go_on(),
+                Happened::Room => {
+                    self.retry = None;
+                    self.node.go_on();
+                }
                 Happened::Stop => break Ended::Detached,
             }
         };
@@ -151,19 +150,28 @@ impl Pump {
         self.stream = stream;
         self.live.set(true);
         tracing::info!("the owner of the SPI device is back");
-        self.node.resume(Rc::clone(&self.stream.outlet), opened);
+        self.node.resume(Rc::clone(self.stream.outlet()), opened);
     }
 
     /// What happens next; once it is `over`, only calls.
     async fn happens(&mut self, over: bool) -> Happened {
         let blocked = self.node.is_blocked();
+        // Whatever else happens does not put it off.
+        self.retry = blocked.then(|| self.retry.unwrap_or_else(|| Instant::now() + PAUSE));
+        let retry = self.retry;
+        let room = async {
+            match retry {
+                Some(at) => sleep_until(at).await,
+                None => core::future::pending().await,
+            }
+        };
         tokio::select! {
             call = self.device.next() => Happened::Call(call),
-            inbound = self.stream.inbound.recv(), if !over && self.returning.is_none() => {
+            inbound = self.stream.recv(), if !over && self.returning.is_none() => {
                 Happened::Inbound(inbound)
             }
             returned = returned(&mut self.returning), if !over => Happened::Returned(returned),
-            () = sleep(PAUSE), if blocked && !over => Happened::Room,
+            () = room, if !over => Happened::Room,
             () = self.stop.notified(), if !over => Happened::Stop,
         }
     }
@@ -171,7 +179,7 @@ impl Pump {
     /// Gives the device back.
     async fn farewell(&mut self) {
         if self.live.get() {
-            close(&mut self.stream).await;
+            self.stream.close().await;
         }
     }
 }
@@ -182,62 +190,5 @@ const fn last_word(ended: &Ended) -> Errno {
     match ended {
         Ended::Owner(Status::ServiceUnavailable) => Errno::ESHUTDOWN,
         Ended::Owner(_) | Ended::Detached | Ended::Session | Ended::Failed(_) => Errno::ENODEV,
-    }
-}
-
-/// Gives the device back and waits a while until the owner has it.
-pub(super) async fn close(stream: &mut BusStream) {
-    // The owner's silence changes nothing.
-    let _ = timeout(
-        FAREWELL,
-        ask(stream, Opcode::SpiDeviceClose, encode_empty()),
-    )
-    .await;
-}
-
-/// Asks for something that no program waits for.
-pub(super) async fn ask(
-    stream: &mut BusStream,
-    opcode: Opcode,
-    payload: Vec<u8>,
-) -> Result<Vec<u8>, AskError> {
-    let outgoing = Outgoing {
-        opcode,
-        class: Class::Interactive,
-        payload,
-        reply_len: 1024,
-        timeout_ms: ANSWER_MS,
-        deadline_ms: 0,
-    };
-    let asked = stream.outlet.request(outgoing);
-    let asked = asked.map_err(|error| AskError::NotSent(error.to_string()))?;
-    loop {
-        match stream.inbound.recv().await {
-            Some(Inbound::Response {
-                corr,
-                status,
-                payload,
-                more: false,
-            }) if corr == asked => {
-                if status.is_success() {
-                    return Ok(payload);
-                }
-                let error = ErrorMap::decode(&payload).unwrap_or_default();
-                return Err(AskError::Refused { status, error });
-            }
-            Some(Inbound::Data { payload, .. } | Inbound::Event { payload, .. }) => {
-                stream.outlet.consume(payload.len());
-            }
-            Some(Inbound::Reset { .. } | Inbound::Closed) | None => {
-                return Err(AskError::Ended("the owner ended the stream".to_owned()));
-            }
-            Some(
-                Inbound::Request { .. }
-                | Inbound::Response { .. }
-                | Inbound::Cancel { .. }
-                | Inbound::Writable
-                | Inbound::Dropped { .. },
-            ) => {}
-        }
     }
 }

@@ -6,8 +6,8 @@ use tracing::warn;
 use super::{bad, internal, io_error};
 use crate::bus::spi::hardware::{SpiDevice, SpiHost};
 use crate::bus::spi::op::{
-    Change, Extension, OpenRequest, Opened, Settings, Transfer, decode_read, decode_transfer,
-    decode_write, encode_empty, encode_read_answer, encode_received, mode,
+    Change, Extension, OpenRequest, Opened, Settings, Transfer, bus_us, decode_read,
+    decode_transfer, decode_write, encode_empty, encode_read_answer, encode_received, mode,
 };
 use crate::bus::{Answer, Grant, Refused};
 use crate::kernel::spidev::MAX_TRANSFERS;
@@ -20,6 +20,11 @@ const FLAGS: u32 = mode::ALL & !(mode::CPHA | mode::CPOL | mode::CS_HIGH | mode:
 /// The most bytes of one message each way, whatever spidev takes: with its frame it fits into what a
 /// session reassembles (profile 18).
 const MAX_BUFSIZ: u32 = 512 << 10;
+/// The most bytes of a message that are neither sent nor kept. The kernel counts them nowhere.
+const MAX_IDLE: u64 = 512 << 10;
+/// The longest time that one message may keep the bus, in microseconds: nothing ends it before, and
+/// whoever wants the device next waits for it.
+const MAX_BUS_US: u64 = 60_000_000;
 
 /// A request on an open device.
 pub(super) enum Job {
@@ -111,6 +116,10 @@ impl InUse {
             Job::Transfer(transfers) => self.transfer(&transfers),
             Job::Write(bytes) => {
                 self.fits(bytes.len())?;
+                self.ends_in_time(&[Transfer {
+                    tx: bytes.clone(),
+                    ..Transfer::default()
+                }])?;
                 let count = self.device.write(&bytes);
                 let count = count.map_err(|errno| io_error("cannot write", errno))?;
                 if count < bytes.len() {
@@ -120,6 +129,10 @@ impl InUse {
             }
             Job::Read(len) => {
                 self.fits(usize::try_from(len).unwrap_or(usize::MAX))?;
+                self.ends_in_time(&[Transfer {
+                    rx_len: len,
+                    ..Transfer::default()
+                }])?;
                 let bytes = self.device.read(len);
                 let bytes = bytes.map_err(|errno| io_error("cannot read", errno))?;
                 Ok(encode_read_answer(&bytes))
@@ -134,6 +147,12 @@ impl InUse {
         });
         self.fits(received.unwrap_or(usize::MAX))?;
         self.fits(transfers.iter().map(|one| one.tx.len()).sum())?;
+        let idle: u64 = transfers.iter().map(|one| u64::from(one.idle_len)).sum();
+        if idle > MAX_IDLE {
+            let text = "more than goes by of which nothing is sent or kept";
+            return Err(Refused::io(text, Errno::EMSGSIZE));
+        }
+        self.ends_in_time(transfers)?;
         let received = self.device.message(transfers);
         let received = received.map_err(|errno| io_error("cannot transfer", errno))?;
         Ok(encode_received(&received))
@@ -148,6 +167,17 @@ impl InUse {
                 Errno::EMSGSIZE,
             )),
         }
+    }
+
+    /// The message does not keep the bus for longer than a peer may.
+    fn ends_in_time(&self, transfers: &[Transfer]) -> Result<(), Refused> {
+        let micros = bus_us(transfers, &self.settings()?);
+        if micros <= MAX_BUS_US {
+            return Ok(());
+        }
+        let seconds = micros.div_ceil(1_000_000);
+        let text = format!("the message would take the bus for {seconds} s");
+        Err(Refused::io(&text, Errno::EINVAL))
     }
 
     fn settings(&self) -> Result<Settings, Refused> {
@@ -165,32 +195,32 @@ impl InUse {
     }
 
     fn apply(&self, change: &Change, before: u32) -> Result<(), Errno> {
-        if let Some(mode) = change.mode_after(before) {
-            self.device.set_mode(mode)?;
-        }
-        if let Some(bits) = change.bits {
-            self.device.set_bits(bits)?;
-        }
-        match change.hz {
-            Some(hz) => self.device.set_hz(hz),
-            None => Ok(()),
-        }
+        self.set(change.mode_after(before), change.bits, change.hz)
+    }
+
+    /// Sets all that can be set. A controller may take a mode only with other bits of a word.
+    ///
+    /// # Errors
+    /// The first refusal.
+    fn set(&self, mode: Option<u32>, bits: Option<u8>, hz: Option<u32>) -> Result<(), Errno> {
+        let set_mode = || mode.map_or(Ok(()), |mode| self.device.set_mode(mode));
+        let first = set_mode();
+        let bits = bits.map_or(Ok(()), |bits| self.device.set_bits(bits));
+        let hz = hz.map_or(Ok(()), |hz| self.device.set_hz(hz));
+        let mode = first.or_else(|errno| set_mode().map_err(|_| errno));
+        mode.and(bits).and(hz)
     }
 
     fn put_back(&self, settings: &Settings) {
-        let now = self.device.settings();
-        let done = now.and_then(|now| {
-            if now.mode != settings.mode {
-                self.device.set_mode(settings.mode)?;
-            }
-            if now.bits != settings.bits {
-                self.device.set_bits(settings.bits)?;
-            }
-            if now.hz != settings.hz {
-                self.device.set_hz(settings.hz)?;
-            }
-            Ok(())
-        });
+        // What cannot be read is set.
+        let now = self.device.settings().ok();
+        let done = self.set(
+            now.is_none_or(|now| now.mode != settings.mode)
+                .then_some(settings.mode),
+            now.is_none_or(|now| now.bits != settings.bits)
+                .then_some(settings.bits),
+            (settings.hz > 0 && now.is_none_or(|now| now.hz != settings.hz)).then_some(settings.hz),
+        );
         match done {
             // It has left.
             Ok(()) | Err(Errno::ESHUTDOWN | Errno::ENODEV) => {}

@@ -5,8 +5,8 @@ use nix::errno::Errno;
 use crate::bus::Outgoing;
 use crate::bus::spi::client::message::Message;
 use crate::bus::spi::op::{
-    Change, Extension, PROFILE_TRANSFERS, Settings, Transfer, encode_read, encode_transfer,
-    encode_write, is_profile,
+    Change, Extension, PROFILE_TRANSFERS, Settings, Transfer, bus_us, clocked_us, encode_read,
+    encode_transfer, encode_write, is_profile,
 };
 use crate::wire::class::Class;
 use crate::wire::opcode::Opcode;
@@ -110,6 +110,11 @@ impl Work {
         })
     }
 
+    /// Whether it changes settings.
+    pub(super) const fn changes(&self) -> bool {
+        matches!(self.kind, Kind::Configure(_))
+    }
+
     /// Bytes that come back, and in how many pieces.
     fn received(&self) -> (u64, u64) {
         match &self.kind {
@@ -122,30 +127,18 @@ impl Work {
         }
     }
 
-    /// About so long the clock runs, in milliseconds.
+    /// About so long it keeps the bus, in milliseconds.
     fn bus_ms(&self, settings: &Settings) -> u64 {
-        let clocked = |bytes: usize, hz: u32| {
-            let bits = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(8);
-            let hz = if hz == 0 { settings.hz } else { hz };
-            bits.saturating_mul(1000)
-                .checked_div(hz.into())
-                .unwrap_or_default()
-        };
-        let one = |transfer: &Transfer| {
-            let between = u64::from(transfer.word_delay_us)
-                .saturating_mul(u64::try_from(transfer.len()).unwrap_or(u64::MAX));
-            let delays = between.saturating_add(transfer.delay_us.into()) / 1000;
-            clocked(transfer.len(), transfer.hz).saturating_add(delays)
-        };
-        match &self.kind {
+        let micros = match &self.kind {
             Kind::Configure(_) => 0,
-            Kind::Read(size) => clocked(usize::try_from(*size).unwrap_or(usize::MAX), 0),
-            Kind::Write(bytes) => clocked(bytes.len(), 0),
-            Kind::Message(message) => message
-                .transfers
-                .iter()
-                .fold(0, |sum, transfer| sum.saturating_add(one(transfer) + 1)),
-        }
+            Kind::Read(size) => clocked_us((*size).into(), settings.hz),
+            Kind::Write(bytes) => {
+                let bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                clocked_us(bytes, settings.hz)
+            }
+            Kind::Message(message) => bus_us(&message.transfers, settings),
+        };
+        micros.div_ceil(1000)
     }
 }
 
