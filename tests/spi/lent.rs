@@ -29,8 +29,11 @@ fn opened() -> Opened {
     }
 }
 
+/// The openings that the owner saw, with their streams.
+type Openings = Rc<RefCell<Vec<(Vec<u8>, BusStream)>>>;
+
 /// A session whose owner's ends of streams the test has.
-pub(crate) fn played() -> (Rc<FakeSession>, Rc<RefCell<Vec<(Vec<u8>, BusStream)>>>) {
+pub(crate) fn played() -> (Rc<FakeSession>, Openings) {
     let streams: Rc<RefCell<Vec<_>>> = Rc::default();
     let opened = Rc::clone(&streams);
     let session = FakeSession::new(
