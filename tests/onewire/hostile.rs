@@ -126,22 +126,51 @@ fn only_so_many_requests_wait_for_a_bus() {
     }
     held.let_go();
     let done = all.into_iter().map(|one| one.join().unwrap());
-    let refused = done.filter_map(Result::err);
-    assert!(
-        refused
-            .map(|refused| refused.sub)
-            .all(|why| why == sub::BUSY)
-    );
+    let (served, refused): (Vec<_>, Vec<_>) = done.partition(Result::is_ok);
+    assert_eq!(served.len(), MAX_WAITING);
+    let mut why = refused.into_iter().filter_map(Result::err);
+    assert!(why.all(|refused| refused.sub == sub::BUSY));
+}
+
+#[test]
+fn what_was_given_up_while_it_waited_is_not_begun() {
+    let (held, desk) = (Arc::new(Held::default()), Arc::new(Desk::default()));
+    let (first, second) = (Caller::default(), Caller::default());
+    let search = |caller: &Caller| {
+        let (desk, held, caller) = (Arc::clone(&desk), Arc::clone(&held), caller.clone());
+        move || {
+            let (dev, alarm) = (DEV.to_owned(), false);
+            let request = Search { dev, alarm }.encode();
+            let present = crate::rig::present();
+            desk.call(&*held, &present, &caller, Opcode::OnewireSearch, &request)
+        }
+    };
+    let first = thread::spawn(search(&first));
+    held.is_searched();
+    let waiting = thread::spawn(search(&second));
+    second.give_up();
+    held.let_go();
+    assert!(first.join().unwrap().is_ok());
+    let refused = waiting.join().unwrap().map_err(|refused| refused.sub);
+    assert_eq!(refused, Err(sub::CANCELLED));
 }
 
 /// A bus whose searches last until it is let go.
 #[derive(Default)]
 struct Held {
     free: Mutex<bool>,
+    searched: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Held {
+    /// Waits until somebody has the bus.
+    fn is_searched(&self) {
+        while !*self.searched.lock().unwrap() {
+            thread::yield_now();
+        }
+    }
+
     fn let_go(&self) {
         *self.free.lock().unwrap() = true;
         self.changed.notify_all();
@@ -150,6 +179,7 @@ impl Held {
 
 impl OnewireHost for Held {
     fn search(&self, _: &str, _: bool) -> Result<Vec<Rom>, Errno> {
+        *self.searched.lock().unwrap() = true;
         let free = self.free.lock().unwrap();
         let _free = self.changed.wait_while(free, |free| !*free).unwrap();
         Ok(Vec::new())

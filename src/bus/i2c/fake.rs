@@ -8,7 +8,9 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use nix::errno::Errno;
 
@@ -28,6 +30,9 @@ pub use wire::{Chip, Wire};
 #[derive(Clone)]
 pub struct FakeBus {
     inner: Arc<Mutex<Inner>>,
+    /// Transactions that are asked for at this moment.
+    under_way: Arc<AtomicUsize>,
+    overlaps: Arc<AtomicUsize>,
 }
 
 struct Inner {
@@ -54,6 +59,8 @@ impl FakeBus {
                 driven: BTreeSet::new(),
                 transactions: 0,
             })),
+            under_way: Arc::default(),
+            overlaps: Arc::default(),
         }
     }
 
@@ -96,9 +103,20 @@ impl FakeBus {
         self.inner().transactions
     }
 
-    /// How often a transaction began before the one before it had ended.
+    /// How often a transaction was asked for, or began on the wire, before the one before it had ended.
     pub fn interleaved(&self) -> usize {
-        self.inner().wire.interleaved()
+        self.inner().wire.interleaved() + self.overlaps.load(Ordering::Relaxed)
+    }
+
+    /// One transaction, while whoever does not wait for its end is noticed.
+    fn alone<T>(&self, transaction: impl FnOnce() -> T) -> T {
+        if self.under_way.fetch_add(1, Ordering::Relaxed) > 0 {
+            self.overlaps.fetch_add(1, Ordering::Relaxed);
+        }
+        thread::yield_now();
+        let done = transaction();
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        done
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -133,12 +151,14 @@ impl I2cBus for FakeBus {
     }
 
     fn transfer(&self, messages: &[Message]) -> Result<Vec<Vec<u8>>, Errno> {
-        let mut inner = self.inner();
-        inner.begin()?;
-        if inner.funcs & func::I2C == 0 {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        inner.wire.transfer(messages)
+        self.alone(|| {
+            let mut inner = self.inner();
+            inner.begin()?;
+            if inner.funcs & func::I2C == 0 {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            inner.wire.transfer(messages)
+        })
     }
 
     fn smbus(&self, command: &SmbusCommand) -> Result<Vec<u8>, Errno> {
