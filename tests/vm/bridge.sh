@@ -156,6 +156,8 @@ allow_lost_disk() {
     allow_kernel '(I/O error|Buffer I/O error on|device offline error).* dev sd[a-z]'
     allow_kernel 'sd [0-9:]+: \[sd[a-z]\] (Asking for cache data failed|Assuming drive cache|No Caching mode page)'
     allow_kernel 'sd [0-9:]+: \[sd[a-z]\] (Read Capacity\([0-9]+\) failed|Sense not available|Test WP failed)'
+    # "scsi" as long as no driver is bound, "sd" afterwards.
+    allow_kernel '(scsi|sd) [0-9:]+: rejecting I/O to (dead|offline) device'
     allow_kernel '(ldm_validate_partition_table\(\): Disk read failed|unable to read (RDB block|partition table))'
 }
 
