@@ -2,20 +2,25 @@
 //!
 //! One [`Server`] is shared by everything on the daemon's thread. Its parts are one file each: who
 //! connects ([`sessions`]), what a peer asks ([`dispatch`]), what is plugged in ([`look`]) and who may
-//! see it ([`devices`]), what is lent ([`uses`]), the streams of USB ([`usb`]) and of the other buses
-//! ([`streams`]), membership ([`family`]) and what the administrator asks ([`control`]).
+//! see it ([`devices`]), what is lent ([`uses`]), who has it alone ([`locks`]), who is told of it
+//! ([`subscribe`]), the streams of USB ([`usb`]) and of the other buses
+//! ([`streams`]), membership ([`family`]) and what the administrator asks ([`control`],
+//! [`who`]).
 
 mod control;
 mod devices;
 mod dispatch;
 mod family;
 mod invite;
+mod locks;
 mod look;
 mod refusals;
 mod sessions;
 mod streams;
+mod subscribe;
 mod usb;
 mod uses;
+mod who;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -38,6 +43,7 @@ use super::{notify, signals};
 use crate::bus::{self, Owned};
 use crate::device::acl::Acl;
 use crate::device::export::ExportPolicy;
+use crate::device::lock::SessionKey;
 use crate::device::registry::Registry;
 use crate::kernel::clock;
 use crate::session::identity::NodeId;
@@ -62,6 +68,8 @@ struct Server {
     policy: RefCell<ExportPolicy>,
     acl: RefCell<Acl>,
     registry: RefCell<Registry>,
+    locks: locks::Locks,
+    subscriptions: RefCell<Vec<Rc<subscribe::Subscription>>>,
     sessions: RefCell<Vec<Entry>>,
     uses: RefCell<Vec<uses::Use>>,
     /// A use has ended.
@@ -82,6 +90,8 @@ struct Server {
 /// One open session.
 struct Entry {
     peer: Peer,
+    /// This session and no other.
+    key: SessionKey,
     since: Mono,
     tier: u8,
     /// The Key ID of the token that it came with, if it came to enrol.
@@ -114,6 +124,8 @@ async fn serve(config: &ServeConfig, owned: &'static [&'static Owned]) -> anyhow
         tokio::task::spawn_local(sessions::accept(Rc::clone(&server), listener));
     }
     tokio::task::spawn_local(look::watch(Rc::clone(&server)));
+    tokio::task::spawn_local(locks::keep(Rc::clone(&server)));
+    tokio::task::spawn_local(subscribe::expire(Rc::clone(&server)));
     server.mend().await;
     notify::ready();
     tracing::info!(
@@ -159,6 +171,7 @@ impl Server {
         Ok(Self {
             policy: RefCell::new(state.exports()?),
             acl: RefCell::new(state.acl()?),
+            locks: locks::Locks::new(state.fence()?),
             state,
             name,
             family,
@@ -166,6 +179,7 @@ impl Server {
             psks: RefCell::new(psks),
             tickets: RefCell::default(),
             registry: RefCell::default(),
+            subscriptions: RefCell::default(),
             sessions: RefCell::default(),
             uses: RefCell::default(),
             freed: Notify::new(),
@@ -188,7 +202,7 @@ impl Server {
         let (policy, acl) = (self.state.exports()?, self.state.acl()?);
         *self.policy.borrow_mut() = policy;
         *self.acl.borrow_mut() = acl;
-        self.take_back();
+        self.rights_changed();
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use crate::bus::usb::op::{AttachRequest, AttachResponse, Mode as UseMode};
 use crate::daemon::control::Conversation;
 use crate::daemon::control::message::{AttachedDevice, ControlError, NodeName};
 use crate::daemon::peer::Peer;
+use crate::device::op::LockToken;
 use crate::kernel::vhci::PortId;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::Status;
@@ -107,7 +108,8 @@ impl Client {
         target: Target,
     ) -> Result<Rc<Attached>, ControlError> {
         let node = hub.node();
-        let (response, stream) = open(peer, target.name(), &node).await?;
+        let lock = self.lease_of(&node.id, &target.brief.dev);
+        let (response, stream) = open(peer, target.name(), &node, lock).await?;
         let (outlet, inbound) = (Rc::clone(&stream.outlet), stream.inbound);
         let attachment = match client::attach(&self.vhci, &response, stream.outlet, inbound) {
             Ok(attachment) => attachment,
@@ -195,11 +197,12 @@ async fn open(
     peer: &Peer,
     device: &str,
     node: &NodeName,
+    lock: Option<LockToken>,
 ) -> Result<(AttachResponse, crate::daemon::peer::PeerStream), ControlError> {
     let request = AttachRequest {
         dev: device.to_owned(),
         mode: UseMode::ReadWrite,
-        lock: None,
+        lock: lock.map(|token| token.0),
         ifs: None,
     };
     let payload = request

@@ -60,6 +60,25 @@ impl ControlHandler for Rc<Client> {
             }
             Request::Detach { target } => Ok(Reply::Detached(self.detach(&target).await?)),
             Request::Reset { target } => Ok(Reply::Reset(self.reset(&target).await?)),
+            Request::Lock {
+                node,
+                device,
+                ttl,
+                wait,
+            } => {
+                let hub = self.hub(&node)?;
+                let times = [ttl, wait].map(|secs| Duration::from_secs(secs.into()));
+                Ok(Reply::Locked(self.lock(&hub, &device, times, asker).await?))
+            }
+            Request::Unlock {
+                node,
+                device,
+                breaking,
+            } => {
+                let hub = node.map(|node| self.hub(&node)).transpose()?;
+                let unlocked = self.unlock(hub.as_deref(), &device, breaking).await?;
+                Ok(Reply::Unlocked(unlocked))
+            }
             Request::Export { .. }
             | Request::Unexport { .. }
             | Request::AclGrant { .. }
@@ -67,6 +86,7 @@ impl ControlHandler for Rc<Client> {
             | Request::AclList
             | Request::Invite { .. }
             | Request::Members
+            | Request::Who
             | Request::Revoke { .. } => Err(ControlError::usage(
                 "this is the client half; that is decided on the machine that has the hardware",
             )
@@ -160,7 +180,7 @@ impl Client {
     }
 
     /// The node that a person means.
-    fn hub(&self, query: &str) -> Result<Rc<Hub>, ControlError> {
+    pub(super) fn hub(&self, query: &str) -> Result<Rc<Hub>, ControlError> {
         let hubs = self.hubs.borrow();
         let nodes: Vec<_> = hubs.iter().map(|hub| hub.node()).collect();
         let candidates: Vec<_> = nodes

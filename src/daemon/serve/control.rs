@@ -65,9 +65,20 @@ impl ControlHandler for Server {
                 self.known(|known| admin::members(&self.state, known))?,
             )),
             Request::Revoke { node } => Ok(Reply::Revoked(self.revoke(&node)?)),
+            Request::Who => {
+                self.recent().await;
+                Ok(Reply::Who(self.who()))
+            }
+            Request::Unlock {
+                node: None,
+                device,
+                breaking: true,
+            } => self.break_lock(&device),
             Request::Attach { .. }
             | Request::Detach { .. }
             | Request::Reset { .. }
+            | Request::Lock { .. }
+            | Request::Unlock { .. }
             | Request::Operate { .. } => Err(wrong_half()),
         }
     }
@@ -86,7 +97,7 @@ impl Server {
         Ok(Reply::Exported(exported))
     }
 
-    fn known<R>(&self, ask: impl FnOnce(Known<'_>) -> R) -> R {
+    pub(super) fn known<R>(&self, ask: impl FnOnce(Known<'_>) -> R) -> R {
         let registry = self.registry.borrow();
         let sessions: Vec<NodeName> = self
             .sessions
@@ -212,7 +223,7 @@ impl Server {
             .collect()
     }
 
-    fn user_name(&self, node: &str) -> NodeName {
+    pub(super) fn user_name(&self, node: &str) -> NodeName {
         let sessions = self.sessions.borrow();
         let session = sessions
             .iter()

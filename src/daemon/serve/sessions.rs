@@ -97,6 +97,7 @@ impl Server {
         };
         let entry = Entry {
             peer: peer.clone(),
+            key: self.next_session(),
             since: now,
             tier,
             enrol_key,
@@ -166,6 +167,7 @@ fn note_failure(error: &GreetError, source: &str, unsaid: u64) {
 async fn leave(server: Rc<Server>, peer: Peer) {
     let end = peer.closed().await;
     tracing::info!(peer = peer.name(), reason = %end, "session ended");
+    server.locks_without(&peer);
     server
         .sessions
         .borrow_mut()

@@ -48,6 +48,7 @@ impl Server {
             device: wanted.device.clone(),
             need: need(&wanted),
             sharing: sharing(owned),
+            lock: None,
             pick: move |hardware: &Hardware| {
                 let present = of_bus(owned, hardware)?;
                 Some((owned, present.clone(), wanted.write))
@@ -96,19 +97,15 @@ impl Server {
         wanted: &Wanted,
     ) -> Result<DeviceId, Refusal> {
         let name: DeviceId = wanted.device.parse().map_err(|_| Refusal::Unknown)?;
+        let found = self.usable(peer, &name, opcode, need(wanted), None)?;
         let registry = self.registry.borrow();
-        let identity = peer.identity();
-        let device = self.viewed(identity, |view| {
-            registry.check(view, &name, opcode, need(wanted), false)
-        })?;
-        let foreign = device
-            .users
-            .iter()
-            .any(|user| user.node != identity.node_id.0);
+        let device = registry.get(&found.id).ok_or(Refusal::Unknown)?;
+        let node = peer.identity().node_id.0;
+        let foreign = device.users.iter().any(|user| user.node != node);
         if wanted.write && !owned.shared && foreign {
             return Err(Refusal::InUse);
         }
-        Ok(device.found.id.clone())
+        Ok(found.id)
     }
 
     async fn bus_list(&self, peer: &Peer, class: &str, listing: Listing) -> Vec<u8> {
