@@ -7,6 +7,7 @@ mod acl;
 mod activity;
 mod ask;
 mod attach;
+mod audit;
 mod can;
 mod capture;
 mod client;
@@ -131,6 +132,7 @@ enum Command {
     Lock(lock::Lock),
     Unlock(unlock::Unlock),
     Who(who::Who),
+    Audit(audit::Audit),
     Serial(serial::Serial),
     Can(can::Can),
     Pwm(pwm::Pwm),
@@ -180,6 +182,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         | Command::Lock(_)
         | Command::Unlock(_)
         | Command::Who(_)
+        | Command::Audit(_)
         | Command::Serial(_)
         | Command::Can(_)
         | Command::Pwm(_)
@@ -213,6 +216,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::Lock(args) => args.run(&context),
         Command::Unlock(args) => args.run(&context),
         Command::Who(who::Who {}) => who::Who::run(&context),
+        Command::Audit(args) => args.run(&context),
         Command::Serial(args) => args.run(&context),
         Command::Can(args) => args.run(&context),
         Command::Pwm(args) => args.run(&context),

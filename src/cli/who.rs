@@ -53,7 +53,7 @@ fn text(devices: &[DeviceUse]) -> String {
             row(Some(&user.node), &user.address, "uses it", Some(user.since));
         }
         for (n, waiting) in device.queue.iter().enumerate() {
-            let what = format!("waits for its lock, {} before", n);
+            let what = format!("waits for its lock, {n} before");
             row(Some(&waiting.node), "", &what, Some(waiting.since));
         }
         if device.lock.is_none() && device.users.is_empty() && device.queue.is_empty() {

@@ -192,15 +192,18 @@ impl Drop for Asked {
     }
 }
 
+/// By the request that they belong to.
+type ByCall<T> = RefCell<HashMap<(StreamId, Corr), T>>;
+
 struct Shared {
     connection: RefCell<Connection>,
     identity: PeerIdentity,
     service: Rc<dyn Service>,
     path: Rc<dyn PathControl>,
     streams: RefCell<HashMap<StreamId, mpsc::UnboundedSender<Inbound>>>,
-    calls: RefCell<HashMap<(StreamId, Corr), oneshot::Sender<Answer>>>,
+    calls: ByCall<oneshot::Sender<Answer>>,
     /// Of calls whose answers may be several.
-    news: RefCell<HashMap<(StreamId, Corr), watch::Sender<Vec<u8>>>>,
+    news: ByCall<watch::Sender<Vec<u8>>>,
     /// The writer has something to look at.
     work: Notify,
     /// The earliest timer may have moved forward.
@@ -213,7 +216,7 @@ struct Shared {
     /// The session, for what it holds of the hardware.
     caller: Caller,
     /// The peer's calls that are being worked on and may be given up.
-    asked: RefCell<HashMap<(StreamId, Corr), Caller>>,
+    asked: ByCall<Caller>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
 }

@@ -14,6 +14,7 @@ mod family;
 mod invite;
 mod locks;
 mod look;
+mod record;
 mod refusals;
 mod sessions;
 mod streams;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::Notify;
 
+use super::audit::{self, AuditLog};
 use super::capture::Capture;
 use super::config::ServeConfig;
 use super::control::message::NodeName;
@@ -80,6 +82,9 @@ struct Server {
     guardian: Guardian,
     refusals: RefCell<refusals::Refusals<IpAddr>>,
     attaches: RefCell<refusals::Refusals<NodeId>>,
+    audit: AuditLog,
+    /// What the audit log was told.
+    recorded: RefCell<refusals::Refusals<NodeId>>,
     invites: RefCell<Vec<Rc<family::Invite>>>,
     listen: Vec<String>,
     capture: Option<Capture>,
@@ -167,6 +172,8 @@ impl Server {
             family,
         } = node::load(&state)?;
         let capture = Capture::open(config.capture.as_ref()).context("cannot write the capture")?;
+        let audit = AuditLog::start(audit::directory(state.path()))
+            .context("cannot start the audit log")?;
         let listen: Result<Vec<_>, _> = listeners.iter().map(Listener::local_addr).collect();
         Ok(Self {
             policy: RefCell::new(state.exports()?),
@@ -188,6 +195,8 @@ impl Server {
             guardian: Guardian::start(),
             refusals: RefCell::default(),
             attaches: RefCell::default(),
+            audit,
+            recorded: RefCell::default(),
             invites: RefCell::default(),
             listen: listen?.iter().map(ToString::to_string).collect(),
             capture,

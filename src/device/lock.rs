@@ -83,6 +83,19 @@ pub enum Why {
     Broken,
 }
 
+impl Why {
+    /// In one word, for logs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Released => "released",
+            Self::Expired => "expired",
+            Self::SessionLost => "session-lost",
+            Self::RightLost => "right-lost",
+            Self::Broken => "broken",
+        }
+    }
+}
+
 /// What has come about, to be told to those whom it concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happened {

@@ -60,24 +60,8 @@ impl ControlHandler for Rc<Client> {
             }
             Request::Detach { target } => Ok(Reply::Detached(self.detach(&target).await?)),
             Request::Reset { target } => Ok(Reply::Reset(self.reset(&target).await?)),
-            Request::Lock {
-                node,
-                device,
-                ttl,
-                wait,
-            } => {
-                let hub = self.hub(&node)?;
-                let times = [ttl, wait].map(|secs| Duration::from_secs(secs.into()));
-                Ok(Reply::Locked(self.lock(&hub, &device, times, asker).await?))
-            }
-            Request::Unlock {
-                node,
-                device,
-                breaking,
-            } => {
-                let hub = node.map(|node| self.hub(&node)).transpose()?;
-                let unlocked = self.unlock(hub.as_deref(), &device, breaking).await?;
-                Ok(Reply::Unlocked(unlocked))
+            request @ (Request::Lock { .. } | Request::Unlock { .. }) => {
+                self.lock_request(request, asker).await
             }
             Request::Export { .. }
             | Request::Unexport { .. }

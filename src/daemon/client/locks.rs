@@ -12,7 +12,7 @@ use super::hub::Hub;
 use super::target::{Target, ask_error};
 use crate::daemon::admin::unresolved;
 use crate::daemon::control::Conversation;
-use crate::daemon::control::message::{ControlError, HeldLock, NodeName};
+use crate::daemon::control::message::{ControlError, HeldLock, NodeName, Reply, Request};
 use crate::daemon::peer::{CallError, LongCall, Peer};
 use crate::device::name::{self, Candidate};
 use crate::device::op::{LockRequest, LockResponse, LockToken, QueuePosition, UnlockRequest};
@@ -91,8 +91,41 @@ impl Client {
         own.next().map(|lease| lease.token)
     }
 
+    /// What a person asks about locks.
+    pub(super) async fn lock_request(
+        self: &Rc<Self>,
+        request: Request,
+        asker: &Conversation,
+    ) -> Result<Reply, ControlError> {
+        match request {
+            Request::Lock {
+                node,
+                device,
+                ttl,
+                wait,
+            } => {
+                let hub = self.hub(&node)?;
+                let times = [ttl, wait].map(|secs| Duration::from_secs(secs.into()));
+                let lock = self.lock(&hub, &device, times, asker).await?;
+                Ok(Reply::Locked(lock))
+            }
+            Request::Unlock {
+                node,
+                device,
+                breaking,
+            } => {
+                let hub = node.map(|node| self.hub(&node)).transpose()?;
+                let lock = self.unlock(hub.as_deref(), &device, breaking).await?;
+                Ok(Reply::Unlocked(lock))
+            }
+            other => Err(ControlError::failed(format!(
+                "{other:?} is no matter of locks"
+            ))),
+        }
+    }
+
     /// Locks a device and keeps it locked. `ttl` and `wait` as of [`LockRequest`].
-    pub(super) async fn lock(
+    async fn lock(
         self: &Rc<Self>,
         hub: &Rc<Hub>,
         device: &str,
@@ -114,24 +147,22 @@ impl Client {
             return Ok(lease.info());
         }
         let payload = encoded(request(&device, ttl, wait).encode())?;
+        let refused = |error: CallError| ask_error(&error.into(), &node, &device);
         let timeout = wait.saturating_add(ANSWER);
         let mut call = peer
             .begin(Opcode::DeviceLock, payload, timeout)
-            .map_err(|error| ask_error(&error.into(), &node, &device))?;
-        let answer = until_locked(&mut call, &node, &device, asker).await;
-        let answer = match answer {
-            Some(answer) => answer.map_err(|error| ask_error(&error.into(), &node, &device))?,
-            None => {
-                call.cancel();
-                // It may have been given just now.
-                if let Ok(answer) = call.answer().await
-                    && let Ok(response) = LockResponse::decode(&answer)
-                {
-                    let _ = give_back(&peer, &device, Some(response.lock)).await;
-                }
-                return Err(ControlError::failed("the wait for the lock was given up"));
+            .map_err(refused)?;
+        let Some(answer) = until_locked(&mut call, &node, &device, asker).await else {
+            call.cancel();
+            // It may have been given just now.
+            if let Ok(answer) = call.answer().await
+                && let Ok(response) = LockResponse::decode(&answer)
+            {
+                let _ = give_back(&peer, &device, Some(response.lock)).await;
             }
+            return Err(ControlError::failed("the wait for the lock was given up"));
         };
+        let answer = answer.map_err(refused)?;
         let nonsense = |_| ControlError::failed(format!("{} answered without sense", node.name));
         let response = LockResponse::decode(&answer).map_err(nonsense)?;
         let ttl = Duration::from_millis(response.ttl.into());
@@ -154,7 +185,7 @@ impl Client {
 
     /// Gives a lock back; or ends whichever lock there is of the device, which only administrators
     /// may.
-    pub(super) async fn unlock(
+    async fn unlock(
         &self,
         hub: Option<&Hub>,
         device: &str,

@@ -65,26 +65,18 @@ impl ControlHandler for Server {
                 self.known(|known| admin::members(&self.state, known))?,
             )),
             Request::Revoke { node } => Ok(Reply::Revoked(self.revoke(&node)?)),
-            Request::Who => {
-                self.recent().await;
-                Ok(Reply::Who(self.who()))
+            request @ (Request::Who | Request::Lock { .. } | Request::Unlock { .. }) => {
+                self.lock_request(request).await
             }
-            Request::Unlock {
-                node: None,
-                device,
-                breaking: true,
-            } => self.break_lock(&device),
             Request::Attach { .. }
             | Request::Detach { .. }
             | Request::Reset { .. }
-            | Request::Lock { .. }
-            | Request::Unlock { .. }
             | Request::Operate { .. } => Err(wrong_half()),
         }
     }
 }
 
-fn wrong_half() -> ControlError {
+pub(super) fn wrong_half() -> ControlError {
     let message = "this is the server half; devices are attached on the machine that uses them";
     ControlError::usage(message).mend("myclerk client")
 }

@@ -11,6 +11,7 @@ use super::Server;
 use super::devices::refused;
 use super::dispatch::{Answer, bad_payload, internal};
 use super::uses::Use;
+use crate::daemon::audit::{Record, What};
 use crate::daemon::peer::{Asked, Incoming, Peer};
 use crate::daemon::system::SystemEntropy;
 use crate::device::acl::Need;
@@ -23,6 +24,7 @@ use crate::device::registry::{Found, Refusal, Sharing};
 use crate::kernel::clock;
 use crate::link::{Corr, StreamId};
 use crate::session::Entropy;
+use crate::session::identity::NodeId;
 use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
@@ -46,6 +48,8 @@ struct Waiting {
     peer: Peer,
     stream: StreamId,
     corr: Corr,
+    /// The device, as the peer calls it.
+    device: String,
     /// It wants to know its place in the queue.
     pos: bool,
     /// What it is told when it has waited in vain.
@@ -150,6 +154,7 @@ impl Server {
             _ = self.recent() => {}
             _ = peer.closed() => return,
         }
+        let wanted = decoded.as_ref().ok().map(|wanted| wanted.dev.clone());
         let given_up = asked.caller.has_left();
         // From here on it is in the queue, where it can be given up too.
         drop(asked);
@@ -162,6 +167,7 @@ impl Server {
             Ok(None) => {}
             Ok(Some(payload)) => peer.respond(request.stream, request.corr, Status::Ok, payload),
             Err((status, error)) => {
+                self.record_refusal(&peer, wanted.as_deref(), &error);
                 peer.refuse(request.stream, request.corr, status, &error);
             }
         }
@@ -203,6 +209,7 @@ impl Server {
             peer: peer.clone(),
             stream: request.stream,
             corr: request.corr,
+            device: wanted.dev.clone(),
             pos: wanted.pos,
             refusal,
         };
@@ -291,7 +298,12 @@ impl Server {
             Why::Broken
         };
         drop(registry);
+        let holder = self.locks.holder(&id);
         if self.end_lock(&id, why) {
+            if let (Why::Broken, Some(holder)) = (why, holder) {
+                let by = format!("by {}", peer.name());
+                self.record_break(&id, &holder, &by);
+            }
             Ok(vec![0x80])
         } else {
             Err((Status::NotFound, ErrorMap::new(sub::LOCK)))
@@ -343,6 +355,9 @@ impl Server {
     fn refuse_waiter(&self, waiter: WaiterId, status: Status, error: &ErrorMap) {
         let waiting = self.locks.waiting.borrow_mut().remove(&waiter);
         if let Some(waiting) = waiting {
+            if error.sub != sub::CANCELLED {
+                self.record_refusal(&waiting.peer, Some(&waiting.device), error);
+            }
             let (stream, corr) = (waiting.stream, waiting.corr);
             waiting.peer.refuse(stream, corr, status, error);
         }
@@ -397,6 +412,10 @@ impl Server {
                 let node = self.name_of(&lock.node);
                 let (id, fence) = (device.as_str(), lock.fence);
                 tracing::info!(device = id, node, fence, ?why, "lock ended");
+                if why != Why::Broken {
+                    let record = Record::new(What::Unlocked).because(why.word());
+                    self.record_lock(&lock.node, record.on(&device));
+                }
                 self.tell(EventKind::Unlocked, &device);
                 self.end_uses_under(&device, &lock, why);
             }
@@ -410,6 +429,8 @@ impl Server {
                 let node = self.name_of(&lock.node);
                 let (id, fence) = (device.as_str(), lock.fence);
                 tracing::info!(device = id, node, fence, "locked");
+                let record = Record::new(What::Locked).because(format!("fence {fence}"));
+                self.record_lock(&lock.node, record.on(&device));
                 self.tell(EventKind::Locked, &device);
                 if let (Some(to), Ok(payload)) = (waiting, answer(&lock, ttl)) {
                     to.peer.respond(to.stream, to.corr, Status::Ok, payload);
@@ -475,6 +496,7 @@ impl Server {
             };
             let (peer, device) = (used.peer.name(), used.device.id.as_str());
             tracing::info!(peer, device, "taken back");
+            self.record(&used.peer, Record::new(What::TakenBack).on(&device));
             let code = match refusal {
                 Refusal::NeedsLock => sub::LOCK_LOST,
                 _ => sub::ACL,
@@ -527,6 +549,16 @@ impl Server {
         }
         for device in lost {
             self.end_lock(&device, Why::RightLost);
+        }
+    }
+
+    /// As [`Server::record`], of a node that may have no session.
+    fn record_lock(&self, node: &[u8; 16], record: Record) {
+        let now = clock::mono();
+        let heard = self.recorded.borrow_mut().hear(NodeId(*node), None, now);
+        if let Some(unsaid) = heard {
+            let name = self.user_name(&crate::wire::hex::encode(node));
+            self.audit.write(&record.of(name).after(unsaid));
         }
     }
 

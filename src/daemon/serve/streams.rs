@@ -80,7 +80,11 @@ impl Server {
                 let hardware = found.get(&id).and_then(|at| of_bus(owned, at));
                 hardware.cloned().ok_or(Refusal::Unknown)
             })
-            .map_err(|refusal| refused(&refusal))?;
+            .map_err(|refusal| {
+                let (status, error) = refused(&refusal);
+                self.record_refusal(peer, Some(&wanted.device), &error);
+                (status, error)
+            })?;
         let (opcode, payload) = (request.opcode, request.payload.clone());
         let caller = asked.caller.clone();
         let call = move || (owned.call)(&present, &caller, opcode, &payload);

@@ -3,17 +3,18 @@
 //! Each is told in terms of what it may see: a device that it is granted is added for it, one that it
 //! is denied is removed.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+mod feed;
+
 use std::rc::Rc;
 use std::time::Duration;
 
+use self::feed::Feed;
 use super::Server;
 use super::dispatch::bad_payload;
 use crate::bus::{Inbound, Outlet};
 use crate::daemon::peer::{Incoming, Peer};
 use crate::device::id::DeviceId;
-use crate::device::op::{Brief, DeviceEvent, EventKind, SubscribeRequest};
+use crate::device::op::{EventKind, SubscribeRequest};
 use crate::wire::error::ErrorMap;
 use crate::wire::msgpack;
 use crate::wire::opcode::Opcode;
@@ -23,11 +24,6 @@ use crate::wire::status::{Status, sub};
 const MAX: usize = 1024;
 /// Those of one session.
 const PER_SESSION: usize = 16;
-/// Bytes of events that wait for a slow reader; what comes then is lost.
-const QUEUE: usize = 16 * 1024;
-/// More than any queue holds.
-const ALL: usize = 1 << 40;
-
 /// How often it is looked whether an access entry has expired, while there are such.
 const EXPIRY: Duration = Duration::from_millis(250);
 
@@ -35,87 +31,7 @@ const EXPIRY: Duration = Duration::from_millis(250);
 pub(super) struct Subscription {
     peer: Peer,
     outlet: Rc<dyn Outlet>,
-    wanted: SubscribeRequest,
-    /// The devices that it knows of, as it was told.
-    known: RefCell<BTreeMap<DeviceId, Brief>>,
-    /// The last event that there was no room for.
-    unsent: RefCell<Option<DeviceEvent>>,
-    /// Those before it.
-    lost: Cell<u64>,
-}
-
-impl Subscription {
-    fn tell(&self, ev: EventKind, dev: &DeviceId, info: Option<&Brief>) {
-        if !self.wanted.wants(ev, dev) {
-            return;
-        }
-        let event = DeviceEvent {
-            ev,
-            dev: dev.clone(),
-            info: info.map(Brief::to_value),
-            lost: 0,
-        };
-        self.flush();
-        if self.unsent.borrow().is_some() || !self.has_room() {
-            let before = self.unsent.borrow_mut().replace(event);
-            self.lost.set(self.lost.get() + u64::from(before.is_some()));
-        } else {
-            self.send(&event);
-        }
-    }
-
-    /// Sends what had to wait, if there is room now.
-    fn flush(&self) {
-        if self.unsent.borrow().is_none() || !self.has_room() {
-            return;
-        }
-        if let Some(mut event) = self.unsent.take() {
-            event.lost = self.lost.take();
-            self.send(&event);
-        }
-    }
-
-    /// Asking for more room than there ever is makes the link tell when something has left.
-    fn has_room(&self) -> bool {
-        self.outlet.queued() < QUEUE || self.outlet.writable(ALL)
-    }
-
-    fn send(&self, event: &DeviceEvent) {
-        match event.encode() {
-            Ok(payload) => self.outlet.event(Opcode::DeviceSubscribe, payload),
-            Err(error) => tracing::warn!(%error, "event not sent"),
-        }
-    }
-
-    /// Tells every difference between what it knows and how things are for it.
-    fn update(&self, now: &[Brief]) {
-        let now: BTreeMap<DeviceId, &Brief> = now
-            .iter()
-            .filter_map(|brief| Some((brief.dev.parse().ok()?, brief)))
-            .collect();
-        let before = self.known.take();
-        for dev in before.keys().filter(|dev| !now.contains_key(dev)) {
-            self.tell(EventKind::Removed, dev, None);
-        }
-        for (dev, brief) in &now {
-            let Some(old) = before.get(dev) else {
-                self.tell(EventKind::Added, dev, Some(brief));
-                continue;
-            };
-            let same_mode = Brief {
-                mode: old.mode,
-                ..(*brief).clone()
-            };
-            if same_mode != *old {
-                self.tell(EventKind::Changed, dev, Some(brief));
-            }
-            if brief.mode != old.mode {
-                self.tell(EventKind::Acl, dev, Some(brief));
-            }
-        }
-        let now = now.into_iter().map(|(dev, brief)| (dev, brief.clone()));
-        *self.known.borrow_mut() = now.collect();
-    }
+    feed: Feed,
 }
 
 /// Looks whether access entries have expired, for ever.
@@ -173,15 +89,11 @@ impl Server {
         if subscriptions.len() >= MAX || of_peer.count() >= PER_SESSION {
             return Err((Status::BadRequest, ErrorMap::new(sub::LIMIT)));
         }
-        let known = self.briefs(peer.identity()).into_iter();
-        let known = known.filter_map(|brief| Some((brief.dev.parse().ok()?, brief)));
+        let known = self.briefs(peer.identity());
         Ok(Rc::new(Subscription {
             peer: peer.clone(),
             outlet: Rc::clone(outlet),
-            wanted,
-            known: RefCell::new(known.collect()),
-            unsent: RefCell::default(),
-            lost: Cell::default(),
+            feed: Feed::new(Rc::clone(outlet), wanted, known),
         }))
     }
 
@@ -192,14 +104,8 @@ impl Server {
             return;
         };
         for subscription in self.subscriptions.borrow().iter() {
-            let mut known = subscription.known.borrow_mut();
-            let Some(old) = known.get_mut(device) else {
-                continue;
-            };
-            *old = self.brief(present, &policy, old.mode);
-            let brief = old.clone();
-            drop(known);
-            subscription.tell(ev, device, Some(&brief));
+            let brief = |mode| self.brief(present, &policy, mode);
+            subscription.feed.happened(ev, device, brief);
         }
     }
 
@@ -207,7 +113,8 @@ impl Server {
     pub(super) fn tell_differences(&self) {
         let subscriptions = self.subscriptions.borrow();
         for subscription in subscriptions.iter() {
-            subscription.update(&self.briefs(subscription.peer.identity()));
+            let feed = &subscription.feed;
+            feed.update(&self.briefs(subscription.peer.identity()));
         }
     }
 }
@@ -242,7 +149,7 @@ impl Subscription {
                 true
             }
             Inbound::Writable => {
-                self.flush();
+                self.feed.flush();
                 false
             }
             Inbound::Cancel { .. } | Inbound::Response { .. } | Inbound::Dropped { .. } => false,

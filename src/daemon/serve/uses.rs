@@ -11,6 +11,7 @@ use super::devices::refused;
 use super::look::Hardware;
 use crate::bus::BusStream;
 use crate::bus::usb::enumerate::Location;
+use crate::daemon::audit::{Record, What};
 use crate::daemon::peer::{Incoming, Peer};
 use crate::device::acl::Need;
 use crate::device::id::DeviceId;
@@ -131,6 +132,7 @@ impl Server {
         let handle = peer.take_stream(stream);
         let node = peer.identity().node_id;
         let heard = self.attaches.borrow_mut().hear(node, None, clock::mono());
+        let wanted = asked.as_ref().ok().map(|asked| asked.device.clone());
         let lent = match asked {
             Ok(asked) => {
                 let loan = self.wait_for_loan(&peer, opcode, &asked).await;
@@ -152,11 +154,14 @@ impl Server {
                     since: clock::mono(),
                 };
                 let _use = InUse::enter(&self, used, &loan);
+                self.record(&peer, Record::new(What::Attached).on(&device));
                 let streams = BusStream {
                     outlet: handle.outlet,
                     inbound: handle.inbound,
                 };
                 let end = serve(loan, request, streams).await;
+                let detached = Record::new(What::Detached).on(&device);
+                self.record(&peer, detached.because(format!("{end:?}")));
                 if let Some(unsaid) = heard {
                     let (peer, device) = (peer.name(), device.as_str());
                     tracing::info!(peer, device, ?end, unsaid, "use of device ended");
@@ -167,6 +172,7 @@ impl Server {
                     let (peer, sub) = (peer.name(), &error.sub);
                     tracing::info!(peer, %status, %sub, unsaid, "use of a device refused");
                 }
+                self.record_refusal(&peer, wanted.as_deref(), &error);
                 peer.refuse(stream, corr, status, &error);
             }
         }

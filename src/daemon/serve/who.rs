@@ -1,9 +1,10 @@
 //! Who has which device, for the administrator of this machine.
 
 use super::Server;
-use super::control::node_name;
+use super::control::{node_name, wrong_half};
+use crate::daemon::audit::{Record, What};
 use crate::daemon::control::message::{
-    ControlError, DeviceUse, HeldLock, LockInfo, NodeName, Reply, UserInfo, WaitingInfo,
+    ControlError, DeviceUse, HeldLock, LockInfo, NodeName, Reply, Request, UserInfo, WaitingInfo,
 };
 use crate::device::id::DeviceId;
 use crate::device::lock::{Held, Waiter, Why};
@@ -12,8 +13,25 @@ use crate::wire::hex;
 use crate::wire::time::Mono;
 
 impl Server {
+    /// What the administrator asks about locks.
+    pub(super) async fn lock_request(&self, request: Request) -> Result<Reply, ControlError> {
+        if let Request::Unlock {
+            node: None,
+            device,
+            breaking: true,
+        } = request
+        {
+            return self.break_lock(&device);
+        }
+        if request != Request::Who {
+            return Err(wrong_half());
+        }
+        self.recent().await;
+        Ok(Reply::Who(self.who()))
+    }
+
     /// Every offered device with its users, its lock and who waits for that.
-    pub(super) fn who(&self) -> Vec<DeviceUse> {
+    fn who(&self) -> Vec<DeviceUse> {
         let now = clock::mono();
         let (policy, registry) = (self.policy.borrow(), self.registry.borrow());
         let offered = registry
@@ -82,7 +100,7 @@ impl Server {
     }
 
     /// Ends the lock of a device against the will of its owner.
-    pub(super) fn break_lock(&self, query: &str) -> Result<Reply, ControlError> {
+    fn break_lock(&self, query: &str) -> Result<Reply, ControlError> {
         let id = self.locked_device(query)?;
         let now = clock::mono();
         let lock = self.locks.table.borrow().holder(&id).cloned();
@@ -96,7 +114,14 @@ impl Server {
             left: lock.until.since(now).as_secs(),
         };
         self.end_lock(&id, Why::Broken);
+        self.record_break(&id, &lock.node, "by the administrator");
         Ok(Reply::Unlocked(broken))
+    }
+
+    /// Somebody took a lock away from the node.
+    pub(super) fn record_break(&self, device: &DeviceId, from: &[u8; 16], by: &str) {
+        let record = Record::new(What::LockBroken).on(device).because(by);
+        self.audit.write(&record.of(self.node_called(from)));
     }
 
     /// A present device, or one that is locked although it is not present.
