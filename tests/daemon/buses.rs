@@ -78,11 +78,11 @@ impl Machine {
         daemon
     }
 
-    fn server(&self) -> Daemon {
+    pub(crate) fn server(&self) -> Daemon {
         self.daemon("server", &[])
     }
 
-    fn user(&self) -> Daemon {
+    pub(crate) fn user(&self) -> Daemon {
         let daemon = self.daemon("client", &[]);
         daemon.says(" connected");
         daemon
@@ -93,14 +93,14 @@ impl Machine {
     }
 
     /// Plugs `echo:one` in, or another.
-    fn plug(&self, device: &str) {
+    pub(crate) fn plug(&self, device: &str) {
         let (class, name) = device.split_once(':').unwrap();
         let bus = self.hardware().join(class);
         fs::create_dir_all(&bus).unwrap();
         fs::write(bus.join(name), "").unwrap();
     }
 
-    fn share(&self, device: &str, node: &str, mode: &str) {
+    pub(crate) fn share(&self, device: &str, node: &str, mode: &str) {
         assert_eq!(self.run(&["export", device]).code, 0);
         let grant = ["acl", "grant", device, node, "--mode", mode];
         assert_eq!(self.run(&grant).code, 0);

@@ -76,7 +76,7 @@ impl Server {
             info,
         } = greeted;
         let tier = session.selected_tier().to_u8();
-        let restriction = session.restricted();
+        let (restriction, resumed) = (session.restricted(), info.resumed.is_some());
         let mut trust_changed = false;
         // Whoever only holds a token is nobody yet, and its clock may say anything.
         if is_better_clock(info.peer_clock) && session.peer().certificate.is_some() {
@@ -90,7 +90,8 @@ impl Server {
         let peer = peer::start(connection, path, Rc::new(Rc::clone(self)));
         let node = peer.identity().node_id;
         tracing::info!(
-            peer = peer.name(), %node, address = peer.address(), ?restriction, "session opened"
+            peer = peer.name(), %node, address = peer.address(), ?restriction, resumed,
+            "session opened"
         );
         if trust_changed {
             self.remember_time();
@@ -132,7 +133,7 @@ impl Server {
         let old = old.map(|entry| entry.peer.clone());
         drop(sessions);
         if let Some(old) = old.filter(|old| old.ended().is_none()) {
-            tracing::info!(peer = old.name(), "session resumed elsewhere");
+            tracing::info!(peer = old.name(), "the node is heard of in another session");
             old.lose();
         }
     }
