@@ -12,6 +12,7 @@ mod devices;
 mod dispatch;
 mod family;
 mod invite;
+mod leases;
 mod locks;
 mod look;
 mod record;
@@ -50,7 +51,7 @@ use crate::device::registry::Registry;
 use crate::kernel::clock;
 use crate::session::identity::NodeId;
 use crate::session::psk::PskStore;
-use crate::session::{LocalNode, TicketTable};
+use crate::session::{LocalNode, TicketNonce, TicketTable};
 use crate::transport::half_open::{HalfOpen, HalfOpenLimits};
 use crate::transport::tcp::Listener;
 use crate::wire::status::{Status, sub};
@@ -74,6 +75,7 @@ struct Server {
     subscriptions: RefCell<Vec<Rc<subscribe::Subscription>>>,
     sessions: RefCell<Vec<Entry>>,
     uses: RefCell<Vec<uses::Use>>,
+    leases: leases::Leases,
     /// A use has ended.
     freed: Notify,
     /// The buses besides USB.
@@ -101,6 +103,8 @@ struct Entry {
     tier: u8,
     /// The Key ID of the token that it came with, if it came to enrol.
     enrol_key: Option<u32>,
+    /// The ticket that it came with; until it has shown that it is the one who got it.
+    resumed: Cell<Option<TicketNonce>>,
 }
 
 /// Runs the server daemon until it is told to stop.
@@ -189,6 +193,7 @@ impl Server {
             subscriptions: RefCell::default(),
             sessions: RefCell::default(),
             uses: RefCell::default(),
+            leases: leases::Leases::default(),
             freed: Notify::new(),
             owned,
             scans: look::Scans::default(),
@@ -223,6 +228,7 @@ impl Server {
     /// Ends every session in order and waits until the devices are back with their drivers.
     async fn farewell(&self, stop: &mut signals::Stop) {
         self.stopping.set(true);
+        self.leases.end_all();
         let peers: Vec<Peer> = self
             .sessions
             .borrow()

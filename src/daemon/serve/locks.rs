@@ -473,6 +473,7 @@ impl Server {
         };
         for used in self.uses.borrow().iter().filter(under) {
             let error = ErrorMap::new(sub::LOCK_LOST);
+            self.leases.end(used.ticket);
             used.peer
                 .reset_stream(used.stream, Status::Forbidden, &error);
         }
@@ -502,6 +503,7 @@ impl Server {
                 _ => sub::ACL,
             };
             let error = ErrorMap::new(code);
+            self.leases.end(used.ticket);
             used.peer
                 .reset_stream(used.stream, Status::Forbidden, &error);
         }
