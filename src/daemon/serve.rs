@@ -7,6 +7,7 @@
 //! ([`streams`]), membership ([`family`]) and what the administrator asks ([`control`],
 //! [`who`]).
 
+mod acl;
 mod control;
 mod devices;
 mod dispatch;
@@ -18,6 +19,7 @@ mod look;
 mod record;
 mod refusals;
 mod sessions;
+mod settings;
 mod streams;
 mod subscribe;
 mod usb;
@@ -40,7 +42,7 @@ use super::control::{ControlListener, Side};
 use super::guardian::Guardian;
 use super::node::{self, Loaded};
 use super::peer::Peer;
-use super::state::{StateDir, StateError};
+use super::state::{StateDir, StateError, Titles};
 use super::system::{raise_open_files, wall_clock};
 use super::{notify, signals};
 use crate::bus::{self, Owned};
@@ -71,6 +73,9 @@ struct Server {
     policy: RefCell<ExportPolicy>,
     acl: RefCell<Acl>,
     registry: RefCell<Registry>,
+    titles: RefCell<Titles>,
+    /// Rules have changed.
+    rules: Notify,
     locks: locks::Locks,
     subscriptions: RefCell<Vec<Rc<subscribe::Subscription>>>,
     sessions: RefCell<Vec<Entry>>,
@@ -183,6 +188,8 @@ impl Server {
             policy: RefCell::new(state.exports()?),
             acl: RefCell::new(state.acl()?),
             locks: locks::Locks::new(state.fence()?),
+            titles: RefCell::new(state.titles()?),
+            rules: Notify::new(),
             state,
             name,
             family,
