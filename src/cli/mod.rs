@@ -7,6 +7,7 @@ mod acl;
 mod activity;
 mod ask;
 mod attach;
+mod audit;
 mod can;
 mod capture;
 mod client;
@@ -19,6 +20,7 @@ mod init;
 mod invite;
 mod join;
 mod list;
+mod lock;
 mod members;
 mod output;
 mod pwm;
@@ -29,6 +31,8 @@ mod serial;
 mod serve;
 mod status;
 mod unexport;
+mod unlock;
+mod who;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -125,6 +129,10 @@ enum Command {
     Attach(attach::Attach),
     Detach(detach::Detach),
     Reset(reset::Reset),
+    Lock(lock::Lock),
+    Unlock(unlock::Unlock),
+    Who(who::Who),
+    Audit(audit::Audit),
     Serial(serial::Serial),
     Can(can::Can),
     Pwm(pwm::Pwm),
@@ -171,6 +179,10 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         | Command::Attach(_)
         | Command::Detach(_)
         | Command::Reset(_)
+        | Command::Lock(_)
+        | Command::Unlock(_)
+        | Command::Who(_)
+        | Command::Audit(_)
         | Command::Serial(_)
         | Command::Can(_)
         | Command::Pwm(_)
@@ -201,6 +213,10 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::Attach(args) => args.run(&context),
         Command::Detach(args) => args.run(&context),
         Command::Reset(args) => args.run(&context),
+        Command::Lock(args) => args.run(&context),
+        Command::Unlock(args) => args.run(&context),
+        Command::Who(who::Who {}) => who::Who::run(&context),
+        Command::Audit(args) => args.run(&context),
         Command::Serial(args) => args.run(&context),
         Command::Can(args) => args.run(&context),
         Command::Pwm(args) => args.run(&context),

@@ -106,7 +106,7 @@ impl Machine {
         assert_eq!(self.run(&grant).code, 0);
     }
 
-    fn attached(&self) -> serde_json::Value {
+    pub(crate) fn attached(&self) -> serde_json::Value {
         let status = self.run(&["status", "--json"]).json();
         status["client"]["attached"].clone()
     }
