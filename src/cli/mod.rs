@@ -7,6 +7,7 @@ mod acl;
 mod activity;
 mod ask;
 mod attach;
+mod auto;
 mod can;
 mod capture;
 mod client;
@@ -124,6 +125,7 @@ enum Command {
     List(list::List),
     Attach(attach::Attach),
     Detach(detach::Detach),
+    Auto(auto::Auto),
     Reset(reset::Reset),
     Serial(serial::Serial),
     Can(can::Can),
@@ -137,6 +139,8 @@ enum Command {
 struct Context {
     paths: Paths,
     settings: Settings,
+    /// The directory of the settings files.
+    config: PathBuf,
     json: bool,
 }
 
@@ -170,6 +174,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         | Command::List(_)
         | Command::Attach(_)
         | Command::Detach(_)
+        | Command::Auto(_)
         | Command::Reset(_)
         | Command::Serial(_)
         | Command::Can(_)
@@ -184,6 +189,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
     let context = Context {
         paths,
         settings,
+        config: global.config,
         json: global.json,
     };
     match command {
@@ -200,6 +206,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::List(args) => args.run(&context),
         Command::Attach(args) => args.run(&context),
         Command::Detach(args) => args.run(&context),
+        Command::Auto(args) => args.run(&context),
         Command::Reset(args) => args.run(&context),
         Command::Serial(args) => args.run(&context),
         Command::Can(args) => args.run(&context),

@@ -4,10 +4,11 @@
 //! One [`Client`] is shared by everything on the daemon's thread: the connections ([`hub`]), the
 //! family's news ([`family`]), the attached devices ([`attached`]), those of USB ([`attach`],
 //! [`follow`], [`reset`]) and of the other buses ([`present`]), and what the person at this machine
-//! asks ([`control`]).
+//! asks ([`control`]) or has written down ([`auto`]).
 
 mod attach;
 mod attached;
+mod auto;
 mod control;
 mod family;
 mod files;
@@ -16,7 +17,9 @@ mod hub;
 mod opener;
 mod ports;
 mod present;
+mod reconcile;
 mod reset;
+pub mod rules;
 mod target;
 mod turns;
 
@@ -27,6 +30,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use self::attached::Attached;
+use self::auto::Auto;
 use self::follow::Waiting;
 use self::hub::Hub;
 use self::turns::Turns;
@@ -64,6 +68,8 @@ struct Client {
     turns: Turns,
     /// Attachments whose device may come back.
     waiting: RefCell<Vec<Rc<Waiting>>>,
+    /// What becomes local by itself.
+    auto: Auto,
     capture: Option<Capture>,
     started: Mono,
 }
@@ -98,6 +104,7 @@ async fn serve(
     for hub in client.hubs.borrow().iter() {
         tokio::task::spawn_local(hub::keep(Rc::clone(&client), Rc::clone(hub)));
     }
+    let keeping = tokio::task::spawn_local(auto::keep(Rc::clone(&client)));
     notify::ready();
     tracing::info!(
         node = client.name.name,
@@ -111,6 +118,7 @@ async fn serve(
         }
     };
     notify::stopping();
+    keeping.abort();
     client.farewell(&mut stop).await;
     tracing::info!("client stopped");
     result
@@ -153,6 +161,7 @@ impl Client {
             attached: RefCell::default(),
             turns: Turns::default(),
             waiting: RefCell::default(),
+            auto: Auto::new(&config.config),
             capture: Capture::open(config.capture.as_ref()).context("cannot write the capture")?,
             started: clock::mono(),
         })

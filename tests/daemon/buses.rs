@@ -41,6 +41,7 @@ fn a_daemon_that_has_the_buses_of_these_tests() {
             connect: Vec::new(),
             capture: None,
             usb: UsbSettings::default(),
+            config: directory("MYCLERK_CONFIG"),
         };
         client::run_with(&config, PRESENTERS).unwrap();
     } else {

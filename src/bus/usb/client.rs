@@ -14,9 +14,11 @@ mod request;
 mod reset;
 mod seqnum;
 mod socket;
+mod told;
 mod urbs;
 
 pub use answer::Violation;
+pub use told::{Told, tell_udev};
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -34,6 +36,7 @@ use super::op::{AttachResponse, Speed};
 use crate::bus::{Inbound, Outlet};
 use crate::kernel::usbip_pdu::PduError;
 use crate::kernel::vhci::{self, PortId, Vhci, VhciError};
+use crate::wire::crc16;
 use crate::wire::status::Status;
 
 /// Mass storage, SCSI, USB attached SCSI: the class of an interface.
@@ -179,6 +182,8 @@ impl Drop for ResetNotice {
 struct Shared {
     port: Cell<PortId>,
     stop: Notify,
+    /// The port has changed.
+    moved: Notify,
     /// How many are resetting the port.
     announced: Cell<usize>,
 }
@@ -224,10 +229,25 @@ pub fn attach(
     outlet: Rc<dyn Outlet>,
     inbound: mpsc::UnboundedReceiver<Inbound>,
 ) -> Result<Attachment, AttachError> {
+    attach_as(vhci, None, device, (outlet, inbound))
+}
+
+/// The same, to the port that is `identity`'s if that is free: the same text means the same port every
+/// time, so that what depends on it stays.
+///
+/// # Errors
+/// As [`attach`].
+pub fn attach_as(
+    vhci: &Rc<Vhci>,
+    identity: Option<&str>,
+    device: &AttachResponse,
+    session: Session,
+) -> Result<Attachment, AttachError> {
     if needs_streams(&Descriptors::parse(&device.desc)?, port_speed(device.spd)?) {
         return Err(AttachError::Streams);
     }
-    attach_pinned(vhci, None, device, (outlet, inbound))
+    let pin = identity.map(|identity| crc16::checksum(identity.as_bytes()));
+    attach_pinned(vhci, pin, device, session)
 }
 
 /// The same, to the port that a number stands for if it is free ([`Vhci::attach_pinned`]). Whether a
@@ -281,6 +301,7 @@ fn start(
     let shared = Rc::new(Shared {
         port: Cell::new(port),
         stop: Notify::new(),
+        moved: Notify::new(),
         announced: Cell::new(0),
     });
     let (done, ended) = oneshot::channel();

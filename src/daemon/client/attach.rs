@@ -109,13 +109,20 @@ impl Client {
         let node = hub.node();
         let (response, stream) = open(peer, target.name(), &node).await?;
         let (outlet, inbound) = (Rc::clone(&stream.outlet), stream.inbound);
-        let attachment = match client::attach(&self.vhci, &response, stream.outlet, inbound) {
+        let identity = format!("{}/{}", node.id, target.brief.dev);
+        let session = (stream.outlet, inbound);
+        let attached = client::attach_as(&self.vhci, Some(&identity), &response, session);
+        let attachment = match attached {
             Ok(attachment) => attachment,
             Err(error) => {
                 outlet.reset(Status::Ok);
                 return Err(self.not_attached(&error, target.name()));
             }
         };
+        let label = self
+            .auto
+            .label(&node, &target.brief.dev, &target.brief.name);
+        let told = client::tell_udev(&self.vhci, attachment.handle(), label);
         let follow = target.port.is_some().then(|| Rc::clone(hub));
         let form = Form::Usb {
             handle: attachment.handle(),
@@ -123,6 +130,7 @@ impl Client {
         };
         let attached = Attached::new(node, target, form);
         self.attached.borrow_mut().push(Rc::clone(&attached));
+        attached.keep_until_gone(told);
         let watching = watch(Rc::clone(self), Rc::clone(&attached), attachment, follow);
         tokio::task::spawn_local(watching);
         Ok(attached)

@@ -65,7 +65,8 @@ impl ControlHandler for Server {
                 self.known(|known| admin::members(&self.state, known))?,
             )),
             Request::Revoke { node } => Ok(Reply::Revoked(self.revoke(&node)?)),
-            Request::Attach { .. }
+            Request::AutoList
+            | Request::Attach { .. }
             | Request::Detach { .. }
             | Request::Reset { .. }
             | Request::Operate { .. } => Err(wrong_half()),
