@@ -1,4 +1,18 @@
-//! Payloads of the `DEVICE_*` operations (profile 19.2).
+//! Payloads of the `DEVICE_*` and `ACL_*` operations (profile 19.2, 19.3).
+
+mod access;
+mod event;
+mod lock;
+mod settings;
+
+pub use access::{
+    AclGetResponse, AclGrantRequest, AclRevokeRequest, AclSetRequest, AclVersion, WireEntry,
+};
+pub use event::{DeviceEvent, EventKind, EventMask, SubscribeRequest};
+pub use lock::{
+    LockRequest, LockResponse, LockToken, MAX_TTL_MS, MAX_WAIT_MS, QueuePosition, UnlockRequest,
+};
+pub use settings::{CapabilitiesResponse, ConfigureRequest, ConfigureResponse, TITLE};
 
 use std::collections::BTreeMap;
 
