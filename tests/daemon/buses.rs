@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use myclerk::daemon::config::{ClientConfig, Paths, ServeConfig, UsbSettings};
+use myclerk::daemon::config::{ClientConfig, Paths, ServeConfig, Settings, UsbSettings};
 use myclerk::daemon::control::{Connection, Incoming, Reply, Request, Side};
 use myclerk::daemon::logging::{self, Program};
 use myclerk::daemon::{client, serve};
@@ -36,12 +36,14 @@ fn a_daemon_that_has_the_buses_of_these_tests() {
     };
     logging::start(Program::Daemon, 0).unwrap();
     if part == "client" {
+        let config = directory("MYCLERK_CONFIG");
+        let settings = Settings::load(&config).unwrap();
         let config = ClientConfig {
             paths,
-            connect: Vec::new(),
+            connect: settings.connect(&[]).unwrap(),
             capture: None,
             usb: UsbSettings::default(),
-            config: directory("MYCLERK_CONFIG"),
+            config,
         };
         client::run_with(&config, PRESENTERS).unwrap();
     } else {
@@ -55,7 +57,7 @@ fn a_daemon_that_has_the_buses_of_these_tests() {
 }
 
 impl Machine {
-    fn daemon(&self, part: &str, more: &[(&str, &str)]) -> Daemon {
+    pub(crate) fn daemon(&self, part: &str, more: &[(&str, &str)]) -> Daemon {
         let command = self.command(&[]);
         let mut daemon = Command::new(std::env::current_exe().unwrap());
         daemon
@@ -79,35 +81,35 @@ impl Machine {
         daemon
     }
 
-    fn server(&self) -> Daemon {
+    pub(crate) fn server(&self) -> Daemon {
         self.daemon("server", &[])
     }
 
-    fn user(&self) -> Daemon {
+    pub(crate) fn user(&self) -> Daemon {
         let daemon = self.daemon("client", &[]);
         daemon.says(" connected");
         daemon
     }
 
-    fn hardware(&self) -> PathBuf {
+    pub(crate) fn hardware(&self) -> PathBuf {
         self.path().join("hardware")
     }
 
     /// Plugs `echo:one` in, or another.
-    fn plug(&self, device: &str) {
+    pub(crate) fn plug(&self, device: &str) {
         let (class, name) = device.split_once(':').unwrap();
         let bus = self.hardware().join(class);
         fs::create_dir_all(&bus).unwrap();
         fs::write(bus.join(name), "").unwrap();
     }
 
-    fn share(&self, device: &str, node: &str, mode: &str) {
+    pub(crate) fn share(&self, device: &str, node: &str, mode: &str) {
         assert_eq!(self.run(&["export", device]).code, 0);
         let grant = ["acl", "grant", device, node, "--mode", mode];
         assert_eq!(self.run(&grant).code, 0);
     }
 
-    fn attached(&self) -> serde_json::Value {
+    pub(crate) fn attached(&self) -> serde_json::Value {
         let status = self.run(&["status", "--json"]).json();
         status["client"]["attached"].clone()
     }

@@ -6,6 +6,7 @@
     reason = "a failed step of a test is a failed test"
 )]
 
+mod auto;
 mod buses;
 mod echo;
 #[allow(

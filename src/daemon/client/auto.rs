@@ -17,6 +17,7 @@ use super::hub::Hub;
 use super::present::Wanted;
 use super::reconcile::{Judged, Key, Offer, Reconciler, Scene, Seen};
 use super::rules::{self, Rule, Rules};
+use crate::bus::Inbound;
 use crate::bus::names::Label;
 use crate::daemon::control::Conversation;
 use crate::daemon::control::message::{
@@ -24,15 +25,20 @@ use crate::daemon::control::message::{
 };
 use crate::daemon::peer::{Peer, WeakPeer};
 use crate::device::id::DeviceId;
-use crate::device::op::Brief;
+use crate::device::op::{Brief, DeviceEvent, EventKind, SubscribeRequest};
 use crate::device::registry::State;
 use crate::kernel::clock;
+use crate::wire::opcode::Opcode;
 use crate::wire::time::Mono;
 
 /// How often the file and the sessions are looked at.
 const TICK: Duration = Duration::from_secs(2);
 /// How often an owner is asked that does not tell by itself what changes.
 const LOOK: Duration = Duration::from_secs(10);
+/// How often one is asked that does: whether its machine uses a device itself, nobody tells it.
+const RARE_LOOK: Duration = Duration::from_secs(60);
+/// Time for an owner to answer.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Between two lists of one owner, however often it tells of changes.
 const REST: Duration = Duration::from_millis(500);
 /// What changes together is looked at together.
@@ -63,6 +69,8 @@ struct List {
     asking: bool,
     /// It told that something changed.
     stale: bool,
+    /// It tells by itself what changes.
+    tells: bool,
     devices: Option<Vec<Brief>>,
 }
 
@@ -85,6 +93,25 @@ impl Auto {
             list.stale = true;
         }
         self.wake();
+    }
+
+    /// Whether the owner tells of changes by itself.
+    fn tells(&self, node: &str, tells: bool) {
+        if let Some(list) = self.lists.borrow_mut().get_mut(node) {
+            list.tells = tells;
+        }
+        self.changed(node);
+    }
+
+    /// The owner told that something happened to a device.
+    fn heard(&self, node: &str, payload: &[u8]) {
+        if let Ok(event) = DeviceEvent::decode(payload)
+            && event.ev == EventKind::Removed
+        {
+            let key = (node.to_owned(), event.dev.to_string());
+            self.reconciler.borrow_mut().unplugged(&key);
+        }
+        self.changed(node);
     }
 
     /// Why the rules in the file are not those that are in use.
@@ -205,6 +232,35 @@ pub(super) async fn keep(client: Rc<Client>) {
     }
 }
 
+/// Listens to an owner that tells of its devices by itself, until its session ends.
+async fn listen(client: Rc<Client>, peer: Peer, node: String) {
+    let Ok(payload) = SubscribeRequest::default().encode() else {
+        return;
+    };
+    let opened = peer.open(Opcode::DeviceSubscribe, payload, ANSWER).await;
+    let (_, mut stream) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return tracing::debug!(node, %error, "it does not tell of its devices"),
+    };
+    client.auto.tells(&node, true);
+    while let Some(inbound) = stream.inbound.recv().await {
+        match inbound {
+            Inbound::Event { payload, .. } => {
+                stream.outlet.consume(payload.len());
+                client.auto.heard(&node, &payload);
+            }
+            Inbound::Data { payload, .. } => stream.outlet.consume(payload.len()),
+            Inbound::Reset { .. } | Inbound::Closed => break,
+            Inbound::Request { .. }
+            | Inbound::Cancel { .. }
+            | Inbound::Response { .. }
+            | Inbound::Writable
+            | Inbound::Dropped { .. } => {}
+        }
+    }
+    client.auto.tells(&node, false);
+}
+
 /// Asks an owner for its devices.
 async fn list(client: Rc<Client>, hub: Rc<Hub>, node: String) {
     let listed = client.remote_devices(&hub).await;
@@ -261,8 +317,13 @@ impl Client {
             if !list_of.session.upgrade().is_some_and(|old| old.is(&peer)) {
                 *list_of = List::of(&peer);
             }
+            if list_of.asked == Mono::default() {
+                let listening = listen(Rc::clone(self), peer.clone(), node.clone());
+                tokio::task::spawn_local(listening);
+            }
+            let look = if list_of.tells { RARE_LOOK } else { LOOK };
             let age = now.since(list_of.asked);
-            let due = list_of.devices.is_none() || age >= LOOK || (list_of.stale && age >= REST);
+            let due = list_of.devices.is_none() || age >= look || (list_of.stale && age >= REST);
             if due && !list_of.asking && (age >= REST || list_of.asked == Mono::default()) {
                 list_of.asking = true;
                 list_of.stale = false;
@@ -432,6 +493,7 @@ impl List {
             asked: Mono::default(),
             asking: false,
             stale: false,
+            tells: false,
             devices: None,
         }
     }

@@ -232,6 +232,13 @@ impl Reconciler {
         self.of(key).put_away = true;
     }
 
+    /// Its owner says that it was unplugged: what comes back is plugged in anew.
+    pub(super) fn unplugged(&mut self, key: &Key) {
+        if self.known.get(key).is_some_and(|known| !known.trying) {
+            self.known.remove(key);
+        }
+    }
+
     /// A person attached it.
     pub(super) fn taken_up(&mut self, key: &Key) {
         if let Some(known) = self.known.get_mut(key) {

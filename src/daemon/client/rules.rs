@@ -106,8 +106,7 @@ impl Rules {
     /// # Errors
     /// What is wrong, in words for whoever wrote it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let file: File =
-            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        let file: File = toml::from_str(text).map_err(|error| told(text, &error))?;
         let rules = file.client.attach.into_iter().enumerate();
         let rules = rules.map(|(n, written)| {
             written
@@ -127,6 +126,16 @@ impl Rules {
         self.0
             .iter()
             .position(|rule| rule.wants(node, device, class))
+    }
+}
+
+/// An error of the file on one line.
+fn told(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', "; ");
+    let before = error.span().and_then(|span| text.get(..span.start));
+    match before {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
     }
 }
 
@@ -277,7 +286,7 @@ mod tests {
     fn a_wrong_rule_is_told_by_its_number_and_its_key() {
         for (rule, told) in [
             ("", "number 2: it names neither"),
-            ("device = 'usb:*:1'", "client"),
+            ("device = 'usb:*:1'", "line 4"),
             ("device = 'usb@1-4'", "number 2: usb@1-4 is a port"),
             (
                 "class = 'usb'\nnode = 'a'\nnodes = ['b']",

@@ -83,7 +83,15 @@ pub fn remove(text: &str, number: usize) -> Result<String, EditError> {
     let keys = block.iter().rposition(is_key).map_or(0, |last| last + 1);
     let blank = block.get(keys).is_some_and(|line| line.trim().is_empty());
     let end = begin + 1 + keys + usize::from(blank);
-    let kept = lines.iter().take(begin).chain(lines.iter().skip(end));
+    let is_blank = |line: &&str| line.trim().is_empty();
+    // At the end of the file the gap before the rule goes with it.
+    let before = if lines.iter().skip(end).all(is_blank) {
+        let text = lines.iter().take(begin).rposition(|line| !is_blank(line));
+        text.map_or(0, |last| last + 1)
+    } else {
+        begin
+    };
+    let kept = lines.iter().take(before).chain(lines.iter().skip(end));
     checked(kept.copied().collect(), &wanted)
 }
 
