@@ -171,6 +171,8 @@ impl Play {
                     2 => Some(vec![1, 1, 1]),
                     _ => None,
                 },
+                hold: None,
+                token: None,
             },
             location: Location {
                 bus: 3,

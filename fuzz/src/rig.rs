@@ -184,11 +184,12 @@ impl Rig {
             spd: Speed::High,
             cfg: 1,
             devno: 0x0001_0002,
+            kept: None,
         };
         // There is no port to be freed; closing the socket has to do.
         let vhci = Rc::new(Vhci::at(Path::new("/nonexistent")));
         let outlet = Rc::clone(&server) as Rc<dyn Outlet>;
-        let attachment = client::serve(ours, &vhci, PortId(0), &device, outlet, receiver).ok()?;
+        let attachment = client::serve(ours, &vhci, PortId(0), &device, (outlet, receiver)).ok()?;
         Some(Self {
             kernel,
             server,

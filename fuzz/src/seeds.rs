@@ -301,6 +301,8 @@ fn attach() -> Vec<u8> {
         mode: Mode::Exclusive,
         lock: Some([7; 16]),
         ifs: Some(vec![0, 1]),
+        hold: None,
+        token: None,
     };
     request.encode().expect("an encoded request")
 }
@@ -311,6 +313,7 @@ fn attached() -> Vec<u8> {
         spd: Speed::High,
         cfg: 1,
         devno: 0x0001_0002,
+        kept: None,
     };
     response.encode().expect("an encoded response")
 }

@@ -137,6 +137,10 @@ impl Opener for FakeSession {
         })
     }
 
+    fn is_over(&self) -> bool {
+        false
+    }
+
     fn returned(&self, within: Duration) -> Pin<Box<dyn Future<Output = bool> + '_>> {
         Box::pin(async move {
             let mended = self.mended.notified();

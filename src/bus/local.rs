@@ -35,6 +35,10 @@ pub trait Opener {
     /// Waits until the session that there is now has ended; at once when there is none.
     fn lost(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;
 
+    /// True when the session that was last was ended by one of both sides, and not lost: the owner keeps
+    /// nothing for another one then.
+    fn is_over(&self) -> bool;
+
     /// Waits until there is a session with the owner, at most so long. False when there is none then,
     /// or when there will be none without somebody's doing.
     fn returned(&self, within: Duration) -> Pin<Box<dyn Future<Output = bool> + '_>>;

@@ -6,8 +6,8 @@ use crate::daemon::system::{SystemEntropy, wall_clock};
 use crate::kernel::clock;
 use crate::session::psk::PskLookup;
 use crate::session::{
-    CloseReason, Dial, HandshakeError, HandshakeInfo, Initiator, LocalNode, Offered, Policy,
-    Progress, Responder, Session, TicketTable,
+    CloseReason, Dial, HandshakeError, HandshakeInfo, HeldTicket, Initiator, LocalNode, Offered,
+    Policy, Progress, Responder, Resumer, Session, TicketTable,
 };
 use crate::transport::{Framed, MessageWriter, Path, TransportError};
 use crate::wire::flags::Tier;
@@ -75,6 +75,40 @@ pub async fn dial(node: &LocalNode, dial: Dial, mut path: Path) -> Result<Greete
         let message = receive(&mut path, initiator.next_timeout()).await?;
         let progress = initiator.handle(node, clock::mono(), &mut SystemEntropy, &message)?;
         match progress {
+            Progress::Wait => {}
+            Progress::Send(messages) => send(&mut *path.writer, &messages).await?,
+            Progress::Established(established) => {
+                send(&mut *path.writer, &established.send).await?;
+                let (session, info) = (established.session, established.info);
+                return Ok(Greeted {
+                    session,
+                    path,
+                    info,
+                });
+            }
+            Progress::Refused { close, reason } => {
+                return Err(turn_away(path, &close, GreetError::Refused(reason)).await);
+            }
+        }
+    }
+}
+
+/// Goes on with an earlier session as the side that dialled (profile 14.5). Whatever comes of it, the
+/// ticket is used up.
+///
+/// # Errors
+/// [`GreetError`]; the path is closed then, and a full handshake is what remains.
+pub async fn resume(
+    node: &LocalNode,
+    ticket: HeldTicket,
+    mut path: Path,
+) -> Result<Greeted, GreetError> {
+    let now = clock::mono();
+    let (mut resumer, first) = Resumer::start(node, ticket, policy(), now, &mut SystemEntropy)?;
+    send(&mut *path.writer, &[first]).await?;
+    loop {
+        let message = receive(&mut path, resumer.next_timeout()).await?;
+        match resumer.handle(node, clock::mono(), &message)? {
             Progress::Wait => {}
             Progress::Send(messages) => send(&mut *path.writer, &messages).await?,
             Progress::Established(established) => {

@@ -166,6 +166,10 @@ struct Shared {
     /// The path takes nothing more.
     write_over: Notify,
     ended: watch::Sender<Option<Rc<End>>>,
+    /// The other machine itself ended the connection.
+    hung_up: Cell<bool>,
+    /// Whether it still lives is being looked into.
+    probed: Cell<bool>,
     /// The session, for what it holds of the hardware.
     caller: Caller,
     /// The peer's calls that are being worked on and may be given up.
@@ -385,6 +389,35 @@ impl Peer {
     /// Closes the session with a reason. [`Peer::closed`] tells when it is over.
     pub fn close(&self, status: Status, sub: &'static str) {
         self.0.close(status, sub);
+    }
+
+    /// The session is known to be lost from elsewhere: its node is heard of in another one.
+    pub fn lose(&self) {
+        self.path_ended(None, false);
+    }
+
+    /// Looks whether the session still lives: it is lost when nothing is heard of it `within` that time.
+    pub fn probe(&self, within: Duration) {
+        if self.0.probed.replace(true) || self.ended().is_some() {
+            return;
+        }
+        let asked = clock::mono();
+        self.with_session(Session::ping);
+        let peer = self.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(within).await;
+            peer.0.probed.set(false);
+            let heard = peer.with_session(|session| session.last_heard());
+            if heard < asked && peer.ended().is_none() {
+                peer.lose();
+            }
+        });
+    }
+
+    /// True when the other machine ended the connection without ending the session: its program was
+    /// killed, or something between the two has forgotten the connection. False when it fell silent.
+    pub fn was_hung_up(&self) -> bool {
+        self.0.hung_up.get()
     }
 
     /// True once the session is over or is being closed.

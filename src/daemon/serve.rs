@@ -10,6 +10,7 @@ mod devices;
 mod dispatch;
 mod family;
 mod invite;
+mod leases;
 mod look;
 mod refusals;
 mod sessions;
@@ -42,7 +43,7 @@ use crate::device::registry::Registry;
 use crate::kernel::clock;
 use crate::session::identity::NodeId;
 use crate::session::psk::PskStore;
-use crate::session::{LocalNode, TicketTable};
+use crate::session::{LocalNode, TicketNonce, TicketTable};
 use crate::transport::half_open::{HalfOpen, HalfOpenLimits};
 use crate::transport::tcp::Listener;
 use crate::wire::status::{Status, sub};
@@ -64,6 +65,7 @@ struct Server {
     registry: RefCell<Registry>,
     sessions: RefCell<Vec<Entry>>,
     uses: RefCell<Vec<uses::Use>>,
+    leases: leases::Leases,
     /// A use has ended.
     freed: Notify,
     /// The buses besides USB.
@@ -86,6 +88,8 @@ struct Entry {
     tier: u8,
     /// The Key ID of the token that it came with, if it came to enrol.
     enrol_key: Option<u32>,
+    /// The ticket that it came with; until it has shown that it is the one who got it.
+    resumed: Cell<Option<TicketNonce>>,
 }
 
 /// Runs the server daemon until it is told to stop.
@@ -168,6 +172,7 @@ impl Server {
             registry: RefCell::default(),
             sessions: RefCell::default(),
             uses: RefCell::default(),
+            leases: leases::Leases::default(),
             freed: Notify::new(),
             owned,
             scans: look::Scans::default(),
@@ -200,6 +205,7 @@ impl Server {
     /// Ends every session in order and waits until the devices are back with their drivers.
     async fn farewell(&self, stop: &mut signals::Stop) {
         self.stopping.set(true);
+        self.leases.end_all();
         let peers: Vec<Peer> = self
             .sessions
             .borrow()

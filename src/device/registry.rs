@@ -112,7 +112,7 @@ pub enum Sharing {
 
 /// Names one use of a device. A device that was unplugged and plugged in again may be used anew
 /// before its last use has ended, and the end of that must not free it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(u64);
 
 /// A difference between two scans.

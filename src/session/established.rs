@@ -341,6 +341,16 @@ impl Session {
         Ok(())
     }
 
+    /// Asks the peer for a sign of life now.
+    pub const fn ping(&mut self) {
+        self.pending.keepalive = true;
+    }
+
+    /// When the last authenticated message came.
+    pub const fn last_heard(&self) -> Mono {
+        self.liveness.last_heard()
+    }
+
     /// The peer, as the handshake proved it.
     pub const fn peer(&self) -> &PeerIdentity {
         &self.peer

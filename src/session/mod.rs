@@ -48,7 +48,7 @@ pub use peer::{PeerIdentity, Restriction};
 pub use receive::Received;
 pub use record_buf::RecordBuf;
 pub use seal::SealError;
-pub use ticket::{HeldTicket, TicketError, TicketTable};
+pub use ticket::{HeldTicket, TicketError, TicketNonce, TicketTable};
 
 #[cfg(test)]
 mod tests;

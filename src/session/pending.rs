@@ -72,6 +72,10 @@ impl Liveness {
         self.probed = false;
     }
 
+    pub(super) const fn last_heard(&self) -> Mono {
+        self.received
+    }
+
     /// A peer with a longer period than ours may rightly be silent while we send; asking it in time
     /// keeps it from being taken for dead.
     fn due_at(&self) -> Mono {

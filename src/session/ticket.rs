@@ -81,7 +81,7 @@ impl HeldTicket {
 }
 
 /// The random part of a ticket that names it.
-pub(super) type TicketNonce = [u8; 8];
+pub type TicketNonce = [u8; 8];
 
 struct Entry {
     grant: Grant,

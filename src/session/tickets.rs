@@ -8,7 +8,9 @@ use super::epoch::Role;
 use super::established::{LIFETIME as SESSION_LIFETIME, Session, State};
 use super::peer::Restriction;
 use super::schedule;
-use super::ticket::{self, Grant, HeldTicket, LIFETIME, PER_SESSION, TicketError, TicketTable};
+use super::ticket::{
+    self, Grant, HeldTicket, LIFETIME, PER_SESSION, TicketError, TicketNonce, TicketTable,
+};
 use crate::wire::msgpack;
 use crate::wire::time::Mono;
 
@@ -65,6 +67,11 @@ impl Session {
     /// [`super::handshake::Resumer`], when the session or its path has ended.
     pub fn take_ticket(&mut self) -> Option<HeldTicket> {
         self.held.pop()
+    }
+
+    /// Whether this session gave that ticket.
+    pub fn has_issued(&self, nonce: &TicketNonce) -> bool {
+        self.issued.contains(nonce)
     }
 
     /// Erases the tickets of this session from the responder's table (profile 14.4).

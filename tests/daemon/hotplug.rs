@@ -50,6 +50,8 @@ fn an_empty_port_answers_a_member_like_one_that_it_may_not_know_of() {
             mode: Mode::ReadWrite,
             lock: None,
             ifs: None,
+            hold: None,
+            token: None,
         };
         let payload = request.encode().unwrap();
         session

@@ -97,7 +97,7 @@ fn liar(answers: impl Fn(Opcode, &[u8]) -> (Status, Vec<u8>) + Send + 'static) -
     laptop
 }
 
-fn point_to(machine: &Machine, address: SocketAddr) {
+pub(crate) fn point_to(machine: &Machine, address: SocketAddr) {
     let state = StateDir::new(machine.state());
     let mut peers: Peers = state.peers().unwrap();
     let mut peer = peers.all()[0].clone();

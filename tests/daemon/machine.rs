@@ -234,6 +234,11 @@ impl Daemon {
     }
 
     /// Ctrl-C, and what came of it.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     pub(crate) fn stop(&mut self) -> Option<i32> {
         interrupt(&self.child);
         wait(&mut self.child).code()

@@ -33,6 +33,8 @@ fn attach(device: &str) -> Vec<u8> {
         mode: Mode::ReadWrite,
         lock: None,
         ifs: None,
+        hold: None,
+        token: None,
     };
     request.encode().unwrap()
 }

@@ -561,6 +561,10 @@ impl Opener for Silence {
         Box::pin(core::future::pending())
     }
 
+    fn is_over(&self) -> bool {
+        false
+    }
+
     fn returned(&self, _: Duration) -> std::pin::Pin<Box<dyn Future<Output = bool> + '_>> {
         Box::pin(core::future::ready(true))
     }

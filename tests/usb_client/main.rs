@@ -9,6 +9,7 @@ mod kernel;
 mod late;
 mod machine;
 mod moving;
+mod outage;
 mod pair;
 mod resets;
 mod rig;

@@ -155,7 +155,7 @@ impl Pair {
         sysfs.shut_on_detach(kernels.try_clone().expect("a second handle"));
         let vhci = Rc::new(Vhci::at(sysfs.path()));
         let outlet = Wire::outlet(to_server);
-        let attachment = client::serve(ours, &vhci, PortId(3), &response, outlet, from_server)
+        let attachment = client::serve(ours, &vhci, PortId(3), &response, (outlet, from_server))
             .expect("a served device");
         Self {
             device,
@@ -167,7 +167,7 @@ impl Pair {
     }
 }
 
-fn grant(sysfs: &Sysfs) -> Grant {
+pub(crate) fn grant(sysfs: &Sysfs) -> Grant {
     let root = sysfs.path();
     Grant {
         corr: ATTACH,
@@ -176,6 +176,8 @@ fn grant(sysfs: &Sysfs) -> Grant {
             mode: Mode::ReadWrite,
             lock: None,
             ifs: None,
+            hold: None,
+            token: None,
         },
         location: Location {
             bus: 3,

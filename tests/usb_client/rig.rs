@@ -170,6 +170,7 @@ pub(crate) fn device() -> AttachResponse {
         spd: Speed::High,
         cfg: 1,
         devno: 0x0001_0002,
+        kept: None,
     }
 }
 
@@ -221,7 +222,7 @@ impl Port {
         let twin = kernels.try_clone().expect("a second handle");
         sysfs.shut_on_detach(twin);
         let vhci = Rc::new(Vhci::at(sysfs.path()));
-        let attachment = client::serve(ours, &vhci, PortId(3), &device(), outlet, inbound)
+        let attachment = client::serve(ours, &vhci, PortId(3), &device(), (outlet, inbound))
             .expect("a served device");
         Self {
             kernel: Kernel::new(kernels),

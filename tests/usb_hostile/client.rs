@@ -87,6 +87,8 @@ impl Bench {
                 mode: Mode::ReadWrite,
                 lock: None,
                 ifs,
+                hold: None,
+                token: None,
             },
             location: Location {
                 bus: 3,
@@ -371,6 +373,8 @@ fn attaching_again_on_the_same_stream_changes_nothing() {
             mode: Mode::Exclusive,
             lock: None,
             ifs: None,
+            hold: None,
+            token: None,
         };
         for _ in 0..100 {
             let payload = again.encode().expect("an encoded request");

@@ -177,6 +177,8 @@ impl Bench {
                 mode: Mode::ReadWrite,
                 lock: None,
                 ifs: setting.ifs.clone(),
+                hold: None,
+                token: None,
             },
             location: Location {
                 bus: 3,

@@ -36,6 +36,7 @@ pub fn attach(
         spd: description.speed,
         cfg: 0,
         devno: DEVNO,
+        kept: None,
     };
     let (host, device) = pipe::pair();
     let pin = Some(crc16::checksum(pin.as_bytes()));

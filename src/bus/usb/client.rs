@@ -7,6 +7,7 @@
 mod answer;
 mod endpoints;
 mod iso;
+mod outage;
 mod plug;
 mod pump;
 mod reattach;
@@ -18,6 +19,7 @@ mod told;
 mod urbs;
 
 pub use answer::Violation;
+pub use outage::{Line, Way};
 pub use told::{Told, tell_udev};
 
 use std::cell::{Cell, RefCell};
@@ -33,10 +35,9 @@ use self::plug::Plug;
 use self::pump::Pump;
 use super::descriptor::{Descriptors, NoDevice};
 use super::op::{AttachResponse, Speed};
-use crate::bus::{Inbound, Outlet};
+use crate::bus::{self, Inbound, Outlet};
 use crate::kernel::usbip_pdu::PduError;
 use crate::kernel::vhci::{self, PortId, Vhci, VhciError};
-use crate::wire::crc16;
 use crate::wire::status::Status;
 
 /// Mass storage, SCSI, USB attached SCSI: the class of an interface.
@@ -80,6 +81,12 @@ pub enum Ended {
     /// The session ended.
     #[error("the session with the server ended")]
     SessionClosed,
+    /// The session ended, and the device did not come back with another one.
+    #[error("the session with the server ended, and the device did not come back: {0}")]
+    NotBack(#[source] bus::Ended),
+    /// The server has kept no device for us, or another one.
+    #[error("the server did not keep the device")]
+    Exchanged,
     /// The server ended the stream.
     #[error("the server ended the use of the device: {0}")]
     Reset(Status),
@@ -150,6 +157,11 @@ impl Handle {
         self.0.port.get()
     }
 
+    /// False while the device is here without a session with its owner.
+    pub fn is_live(&self) -> bool {
+        self.0.live.get()
+    }
+
     /// Starts the detaching; [`Attachment::ended`] tells when it is done. More than one call is one.
     pub fn detach(&self) {
         self.0.stop.notify_one();
@@ -184,6 +196,8 @@ struct Shared {
     stop: Notify,
     /// The port has changed.
     moved: Notify,
+    /// There is a session with the owner.
+    live: Cell<bool>,
     /// How many are resetting the port.
     announced: Cell<usize>,
 }
@@ -229,25 +243,24 @@ pub fn attach(
     outlet: Rc<dyn Outlet>,
     inbound: mpsc::UnboundedReceiver<Inbound>,
 ) -> Result<Attachment, AttachError> {
-    attach_as(vhci, None, device, (outlet, inbound))
+    attach_line(vhci, None, device, (outlet, inbound).into())
 }
 
-/// The same, to the port that is `identity`'s if that is free: the same text means the same port every
-/// time, so that what depends on it stays.
+/// The same, to the port that a number stands for if it is free, and with a way back to the device when
+/// its session is lost.
 ///
 /// # Errors
 /// As [`attach`].
-pub fn attach_as(
+pub fn attach_line(
     vhci: &Rc<Vhci>,
-    identity: Option<&str>,
+    pin: Option<u16>,
     device: &AttachResponse,
-    session: Session,
+    line: Line,
 ) -> Result<Attachment, AttachError> {
     if needs_streams(&Descriptors::parse(&device.desc)?, port_speed(device.spd)?) {
         return Err(AttachError::Streams);
     }
-    let pin = identity.map(|identity| crc16::checksum(identity.as_bytes()));
-    attach_pinned(vhci, pin, device, session)
+    attach_pinned(vhci, pin, device, line)
 }
 
 /// The same, to the port that a number stands for if it is free ([`Vhci::attach_pinned`]). Whether a
@@ -259,13 +272,13 @@ pub fn attach_pinned(
     vhci: &Rc<Vhci>,
     pin: Option<u16>,
     device: &AttachResponse,
-    session: Session,
+    line: impl Into<Line>,
 ) -> Result<Attachment, AttachError> {
     let device = Device::parse(device)?;
     let (ours, kernels) = reattach::pair().map_err(AttachError::Socket)?;
     let port = vhci.attach_pinned(kernels.as_fd(), device.devno, device.speed, pin)?;
     tracing::info!(%port, speed = %device.speed, "device attached");
-    Ok(start(ours, vhci, port, device, session))
+    Ok(start(ours, vhci, port, device, line.into()))
 }
 
 /// Serves a device on a port that is attached already, through our end of its socket.
@@ -277,15 +290,14 @@ pub fn serve(
     vhci: &Rc<Vhci>,
     port: PortId,
     device: &AttachResponse,
-    outlet: Rc<dyn Outlet>,
-    inbound: mpsc::UnboundedReceiver<Inbound>,
+    line: impl Into<Line>,
 ) -> Result<Attachment, AttachError> {
     let device = Device::parse(device)?;
     let socket = socket
         .set_nonblocking(true)
         .and_then(|()| tokio::net::UnixStream::from_std(socket))
         .map_err(AttachError::Socket)?;
-    Ok(start(socket, vhci, port, device, (outlet, inbound)))
+    Ok(start(socket, vhci, port, device, line.into()))
 }
 
 /// The stream of an attached device.
@@ -296,17 +308,18 @@ fn start(
     vhci: &Rc<Vhci>,
     port: PortId,
     device: Device,
-    session: Session,
+    line: Line,
 ) -> Attachment {
     let shared = Rc::new(Shared {
         port: Cell::new(port),
         stop: Notify::new(),
         moved: Notify::new(),
+        live: Cell::new(true),
         announced: Cell::new(0),
     });
     let (done, ended) = oneshot::channel();
     let plug = Plug::new(socket, &device.endpoints);
-    let pump = Pump::new(plug, Rc::clone(vhci), device, session, Rc::clone(&shared));
+    let pump = Pump::new(plug, Rc::clone(vhci), device, line, Rc::clone(&shared));
     let handle = Handle(shared);
     let of_task = handle.clone();
     tokio::task::spawn_local(async move {

@@ -9,7 +9,7 @@ mod iso;
 mod request;
 mod transfer;
 
-pub use device::{AttachRequest, AttachResponse, DeviceEntry, DeviceList, Mode};
+pub use device::{AttachRequest, AttachResponse, DeviceEntry, DeviceList, Kept, Mode, TOKEN};
 pub use iso::{IsoPacket, IsoReply, IsoTransfer};
 pub use request::{
     ClearHalt, DescriptorReply, GetDescriptor, SetConfiguration, SetInterface, decode_empty,

@@ -4,6 +4,7 @@
 mod check;
 mod held;
 mod iso;
+mod lease;
 mod mend;
 mod outstanding;
 mod reply;
@@ -26,6 +27,7 @@ use crate::bus::{Inbound, Outlet};
 use crate::wire::status::{Status, sub};
 
 pub use crate::bus::{End, Refused};
+pub use lease::{LONGEST, Lease, Return, Session};
 pub use mend::{mend, reconnect};
 
 use held::{Claimed, Held};
@@ -81,33 +83,45 @@ pub async fn serve(
     outlet: Rc<dyn Outlet>,
     inbound: UnboundedReceiver<Inbound>,
 ) -> End {
-    let corr = grant.corr;
+    serve_leased(host, grant, Session::plain(outlet, inbound), None).await
+}
+
+/// As [`serve`], for a peer that may come back after it has lost its session.
+pub async fn serve_leased(
+    host: &dyn UsbHost,
+    grant: Grant,
+    session: Session,
+    lease: Option<Lease>,
+) -> End {
+    let (corr, outlet) = (grant.corr, Rc::clone(&session.outlet));
     let (id, told) = (grant.request.dev.clone(), !grant.quiet);
-    match attach(host, grant).await {
-        Ok((stream, response)) => match response.encode() {
-            Ok(payload) => {
-                if told {
-                    info!(device = id, "USB device attached");
-                }
-                outlet.respond(corr, Status::Ok, payload);
-                let end = stream.run(outlet, inbound).await;
-                if told {
-                    info!(device = id, ?end, "USB device detached");
-                }
-                end
-            }
-            Err(error) => refuse(
-                &*outlet,
-                corr,
-                Refused::new(Status::InternalError, sub::INTERNAL, error.to_string()),
-            ),
-        },
+    let (stream, mut response) = match attach(host, grant).await {
+        Ok(attached) => attached,
         Err(refused) => {
             if told {
                 info!(device = id, reason = refused.msg, "USB device refused");
             }
-            refuse(&*outlet, corr, refused)
+            return refuse(&*outlet, corr, refused);
         }
+    };
+    response.kept = lease.as_ref().map(|lease| lease.kept(false));
+    match response.encode() {
+        Ok(payload) => {
+            if told {
+                info!(device = id, "USB device attached");
+            }
+            outlet.respond(corr, Status::Ok, payload);
+            let end = stream.run(session, lease, response).await;
+            if told {
+                info!(device = id, ?end, "USB device detached");
+            }
+            end
+        }
+        Err(error) => refuse(
+            &*outlet,
+            corr,
+            Refused::new(Status::InternalError, sub::INTERNAL, error.to_string()),
+        ),
     }
 }
 
@@ -136,6 +150,7 @@ async fn attach(host: &dyn UsbHost, grant: Grant) -> Result<(Stream, AttachRespo
         spd: kernel_speed(speed),
         cfg: held.configuration(),
         devno: u32::from(bus) << 16 | u32::from(address),
+        kept: None,
     };
     Ok((Stream::new(device, held), response))
 }

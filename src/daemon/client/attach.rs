@@ -12,12 +12,14 @@ use super::follow::may_return;
 use super::hub::Hub;
 use super::present::Wanted;
 use super::target::{Target, USB, ask_error};
-use crate::bus::usb::client::{self, AttachError, Attachment};
-use crate::bus::usb::op::{AttachRequest, AttachResponse, Mode as UseMode};
+use crate::bus::outage::GRACE;
+use crate::bus::usb::client::{self, AttachError, Attachment, Line, Way};
+use crate::bus::usb::op::{AttachRequest, AttachResponse};
 use crate::daemon::control::Conversation;
 use crate::daemon::control::message::{AttachedDevice, ControlError, NodeName};
 use crate::daemon::peer::Peer;
 use crate::kernel::vhci::PortId;
+use crate::wire::crc16;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::Status;
 
@@ -39,7 +41,15 @@ impl Client {
         let target = Target::named(&peer, &wanted.device, &node, self.presenters).await?;
         let _turn = self.turns.take(&node.id, &target.brief.dev).await;
         if let Some(attached) = self.find_attached(&node.id, &target.brief.dev) {
-            return Ok(attached.info(&self.vhci));
+            if attached.comes_back(OPEN).await {
+                return Ok(attached.info(&self.vhci));
+            }
+            if self.find_attached(&node.id, &target.brief.dev).is_some() {
+                let path = format!("{}/{}", node.name, attached.device);
+                let error = ControlError::failed(format!("{path} is here without its owner"))
+                    .because("the owner does not give it again");
+                return Err(error.mend(format!("myclerk detach {path}")));
+            }
         }
         if target.class() == USB {
             wanted.is_plain()?;
@@ -107,12 +117,19 @@ impl Client {
         target: Target,
     ) -> Result<Rc<Attached>, ControlError> {
         let node = hub.node();
-        let (response, stream) = open(peer, target.name(), &node).await?;
-        let (outlet, inbound) = (Rc::clone(&stream.outlet), stream.inbound);
+        let request = AttachRequest {
+            hold: u32::try_from(GRACE.as_millis()).ok(),
+            ..AttachRequest::whole(target.name())
+        };
+        let (response, stream) = open(peer, &request, &node).await?;
+        let outlet = Rc::clone(&stream.outlet);
+        let line = Line {
+            session: (stream.outlet, stream.inbound),
+            way: Way::of(Rc::<Hub>::clone(hub), request, &response),
+        };
         let identity = format!("{}/{}", node.id, target.brief.dev);
-        let session = (stream.outlet, inbound);
-        let attached = client::attach_as(&self.vhci, Some(&identity), &response, session);
-        let attachment = match attached {
+        let pin = Some(crc16::checksum(identity.as_bytes()));
+        let attachment = match client::attach_line(&self.vhci, pin, &response, line) {
             Ok(attachment) => attachment,
             Err(error) => {
                 outlet.reset(Status::Ok);
@@ -201,22 +218,16 @@ fn has_driver(device: &Path) -> bool {
 
 async fn open(
     peer: &Peer,
-    device: &str,
+    request: &AttachRequest,
     node: &NodeName,
 ) -> Result<(AttachResponse, crate::daemon::peer::PeerStream), ControlError> {
-    let request = AttachRequest {
-        dev: device.to_owned(),
-        mode: UseMode::ReadWrite,
-        lock: None,
-        ifs: None,
-    };
     let payload = request
         .encode()
         .map_err(|error| ControlError::failed(error.to_string()))?;
     let (answer, stream) = peer
         .open(Opcode::UsbDeviceAttach, payload, OPEN)
         .await
-        .map_err(|error| ask_error(&error.into(), node, device))?;
+        .map_err(|error| ask_error(&error.into(), node, &request.dev))?;
     match AttachResponse::decode(&answer) {
         Ok(response) => Ok((response, stream)),
         Err(error) => {

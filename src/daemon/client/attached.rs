@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use std::time::Duration;
+
 use tokio::sync::Notify;
 
 use super::target::{Target, USB};
@@ -15,6 +17,9 @@ use crate::daemon::control::message::{AttachedDevice, NodeName};
 use crate::kernel::clock;
 use crate::kernel::vhci::{PortId, Vhci};
 use crate::wire::time::Mono;
+
+/// From one look at a device without its owner to the next.
+const LOOK: Duration = Duration::from_millis(50);
 
 const USB_DEVICES: &str = "/sys/bus/usb/devices";
 
@@ -84,9 +89,9 @@ impl Attached {
     }
 
     /// False while it is here without its owner.
-    fn has_session(&self) -> bool {
+    pub(super) fn has_session(&self) -> bool {
         match &self.form {
-            Form::Usb { .. } => true,
+            Form::Usb { handle, .. } => handle.is_live(),
             Form::Other { handle, .. } => handle.is_live(),
         }
     }
@@ -96,6 +101,18 @@ impl Attached {
         *self.why.borrow_mut() = Some(why);
         self.ended.set(true);
         self.end.notify_waiters();
+    }
+
+    /// Waits until it has a session with its owner, at most so long; false when it has none then, or is
+    /// gone.
+    pub(super) async fn comes_back(&self, within: Duration) -> bool {
+        let waiting = async {
+            while !self.ended.get() && !self.has_session() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let _ = tokio::time::timeout(within, waiting).await;
+        !self.ended.get() && self.has_session()
     }
 
     /// Waits until it is gone.

@@ -54,7 +54,11 @@ impl Waiting {
 /// be reached.
 pub(super) const fn may_return(end: &Ended) -> bool {
     match end {
-        Ended::DeviceGone | Ended::Reset(Status::ServiceUnavailable) | Ended::SessionClosed => true,
+        Ended::DeviceGone
+        | Ended::Exchanged
+        | Ended::NotBack(_)
+        | Ended::Reset(Status::ServiceUnavailable)
+        | Ended::SessionClosed => true,
         Ended::Reset(_)
         | Ended::Detached
         | Ended::Kernel

@@ -14,12 +14,13 @@ use crate::daemon::control::message::{Link, NodeName, PeerInfo};
 use crate::daemon::handshake::{self, GreetError, Greeted};
 use crate::daemon::peer::{self, Peer};
 use crate::daemon::state;
-use crate::daemon::system::is_better_clock;
+use crate::daemon::system::{SystemEntropy, is_better_clock};
 use crate::kernel::clock;
 use crate::link::connection::{Connection, End};
+use crate::session::Entropy;
 use crate::session::identity::NodeId;
 use crate::session::psk::PskUse;
-use crate::session::{CloseReason, Dial, HandshakeError};
+use crate::session::{CloseReason, Dial, HandshakeError, HeldTicket, Session};
 use crate::transport::tcp;
 use crate::wire::flags::Tier;
 use crate::wire::status::{Status, sub};
@@ -27,8 +28,11 @@ use crate::wire::time::Mono;
 
 /// Time for each address to accept a connection.
 const DIAL: Duration = Duration::from_secs(5);
-/// Pauses between attempts: the first, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Pauses between attempts: the first, and the longest. Each is cut by up to a half at random, so that the
+/// nodes of a house do not all come at once when their hub is back.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// The pause before an attempt that somebody waits for.
+const SOON: Duration = Duration::from_millis(100);
 
 const REMOVED: &str = "this machine was removed from the family; to come back, ask for a new \
                        invite and run: myclerk join TOKEN --replace";
@@ -46,6 +50,10 @@ pub(super) struct Hub {
     addresses: RefCell<Vec<String>>,
     status: RefCell<Standing>,
     peer: RefCell<Option<Peer>>,
+    /// How the last session ended.
+    end: RefCell<Option<Rc<End>>>,
+    /// Of the last session, to go on with it.
+    ticket: RefCell<Option<HeldTicket>>,
     changed: Notify,
     try_now: Notify,
 }
@@ -73,6 +81,8 @@ impl Hub {
             addresses: RefCell::new(addresses),
             status: RefCell::new(status),
             peer: RefCell::default(),
+            end: RefCell::default(),
+            ticket: RefCell::default(),
             changed: Notify::new(),
             try_now: Notify::new(),
         }
@@ -116,6 +126,13 @@ impl Hub {
             .borrow()
             .clone()
             .filter(|peer| peer.ended().is_none())
+    }
+
+    /// How the session ended that was last; nothing while there is one.
+    pub(super) fn last_end(&self) -> Option<Rc<End>> {
+        let peer = self.peer.borrow();
+        peer.as_ref()
+            .map_or_else(|| self.end.borrow().clone(), Peer::ended)
     }
 
     /// How the connection stands, and why it does not.
@@ -207,10 +224,18 @@ pub(super) async fn keep(client: Rc<Client>, hub: Rc<Hub>) {
             pause = PAUSES.0;
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSES.1),
-            () = hub.try_now.notified() => tokio::time::sleep(PAUSES.0 / 4).await,
+            () = tokio::time::sleep(jittered(pause)) => pause = (pause * 2).min(PAUSES.1),
+            () = hub.try_now.notified() => tokio::time::sleep(SOON).await,
         }
     }
+}
+
+/// Between a half and the whole of a pause.
+fn jittered(pause: Duration) -> Duration {
+    let mut random = [0; 4];
+    SystemEntropy.fill(&mut random);
+    let part = f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX);
+    pause.mul_f64(0.5 + part / 2.0)
 }
 
 /// Tries every address and stays in the session that comes about, until it ends.
@@ -239,9 +264,24 @@ async fn connect(client: &Rc<Client>, hub: &Rc<Hub>) -> Setback {
 }
 
 async fn greet(client: &Client, hub: &Hub, address: &str) -> Result<Greeted, Setback> {
-    let path = tcp::dial(address, DIAL)
-        .await
+    let dial = async || {
+        let path = tcp::dial(address, DIAL).await;
+        path.map_err(|error| Setback::Passing(error.to_string()))
+    };
+    let mut path = dial().await?;
+    let node = client
+        .handshake_node()
         .map_err(|error| Setback::Passing(error.to_string()))?;
+    let ticket = hub.ticket.borrow_mut().take();
+    if let Some(ticket) = ticket {
+        match handshake::resume(&node, ticket, path).await {
+            Ok(greeted) => return Ok(greeted),
+            Err(error) => {
+                tracing::debug!(node = hub.node().name, %error, "not resumed, shaking hands anew");
+                path = dial().await?;
+            }
+        }
+    }
     let psk = client.psks.borrow().family().map(|(psk, epoch)| {
         (
             psk.clone(),
@@ -251,15 +291,12 @@ async fn greet(client: &Client, hub: &Hub, address: &str) -> Result<Greeted, Set
             },
         )
     });
-    let dial = Dial {
+    let wanted = Dial {
         expected: hub.id.get(),
         psk,
         tier: Tier::T4,
     };
-    let node = client
-        .handshake_node()
-        .map_err(|error| Setback::Passing(error.to_string()))?;
-    let greeted = handshake::dial(&node, dial, path)
+    let greeted = handshake::dial(&node, wanted, path)
         .await
         .map_err(|error| setback(&error))?;
     let found = greeted.session.peer();
@@ -324,7 +361,9 @@ async fn stay(client: &Rc<Client>, hub: &Rc<Hub>, greeted: Greeted) -> Setback {
         tracing::info!(node = hub.node().name, address, "connected");
     }
     let end = peer.closed().await;
+    *hub.end.borrow_mut() = Some(Rc::clone(&end));
     *hub.peer.borrow_mut() = None;
+    *hub.ticket.borrow_mut() = peer.with_session(Session::take_ticket);
     ended(&end)
 }
 

@@ -10,6 +10,7 @@ use crate::bus::{AskError, BusStream, Opener, Pending};
 use crate::daemon::control::message::Link;
 use crate::daemon::peer::{CallError, Peer};
 use crate::kernel::clock;
+use crate::link::connection::End;
 use crate::wire::opcode::Opcode;
 
 /// While a device waits for its owner, so often an attempt to connect is asked for.
@@ -58,6 +59,13 @@ impl Opener for Hub {
             if let Some(peer) = self.peer() {
                 peer.closed().await;
             }
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.last_end().is_some_and(|end| match *end {
+            End::ClosedByPeer(_) | End::ClosedHere(_) | End::Violation(_) | End::Revoked => true,
+            End::Forged | End::Silent | End::Exhausted | End::PathLost => false,
         })
     }
 

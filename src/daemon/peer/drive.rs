@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub fn start(connection: Connection, path: Path, service: Rc<dyn Service>) -> Pe
         read_over: Notify::new(),
         write_over: Notify::new(),
         ended,
+        hung_up: Cell::new(false),
+        probed: Cell::new(false),
         caller: Caller::default(),
         asked: RefCell::new(HashMap::new()),
         bytes_in: Cell::new(0),
@@ -76,8 +79,27 @@ async fn read(peer: Peer, mut reader: Box<dyn MessageReader>) {
             Err(error) => break Some(error),
         }
     };
-    peer.path_ended(end.as_ref());
+    peer.path_ended(end.as_ref(), end.as_ref().is_none_or(is_hang_up));
     peer.0.read_over.notify_one();
+}
+
+/// Whether it was the other machine that ended the path, and not silence.
+fn is_hang_up(error: &TransportError) -> bool {
+    match error {
+        TransportError::Io { source, .. } => matches!(
+            source.kind(),
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof
+        ),
+        TransportError::Truncated => true,
+        TransportError::Oversize { .. }
+        | TransportError::Empty
+        | TransportError::Closed
+        | TransportError::Resolve { .. }
+        | TransportError::Unreachable { .. } => false,
+    }
 }
 
 async fn write(peer: Peer, mut writer: Box<dyn MessageWriter>) {
@@ -113,7 +135,7 @@ async fn write(peer: Peer, mut writer: Box<dyn MessageWriter>) {
         match peer.send(&mut *writer, buf).await {
             Ok(bytes) => spare = bytes,
             Err(error) => {
-                peer.path_ended(Some(&error));
+                peer.path_ended(Some(&error), is_hang_up(&error));
                 break;
             }
         }
@@ -348,10 +370,13 @@ impl Peer {
         }
     }
 
-    fn path_ended(&self, error: Option<&TransportError>) {
+    pub(super) fn path_ended(&self, error: Option<&TransportError>, hung_up: bool) {
         if let Some(error) = error {
             let error: &dyn std::error::Error = error;
             tracing::debug!(peer = self.name(), error, "path ended");
+        }
+        if self.0.connection.borrow().end().is_none() {
+            self.0.hung_up.set(hung_up);
         }
         self.0.connection.borrow_mut().path_lost(clock::mono());
         self.dispatch();

@@ -127,6 +127,7 @@ impl Server {
                 device = used.device.id.as_str(),
                 "taken back"
             );
+            self.leases.end(used.ticket);
             used.peer
                 .reset_stream(used.stream, Status::Forbidden, &ErrorMap::new(sub::ACL));
         }

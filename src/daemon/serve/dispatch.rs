@@ -14,6 +14,7 @@ pub(super) type Answer = Result<Vec<u8>, (Status, ErrorMap)>;
 
 impl Service for Rc<Server> {
     fn request(&self, peer: &Peer, request: Incoming) {
+        self.confirmed(peer);
         if let Err(error) = admissible(peer, request.opcode) {
             return peer.refuse(request.stream, request.corr, Status::Forbidden, &error);
         }

@@ -1,19 +1,24 @@
 //! Who connects: accepting, handshakes, the list of open sessions.
 
+use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::{Entry, Server};
 use crate::bus;
 use crate::daemon::capture::Capture;
 use crate::daemon::handshake::{self, Answering, GreetError, Greeted};
 use crate::daemon::peer::{self, Peer};
-use crate::daemon::system::is_better_clock;
+use crate::daemon::system::{SystemEntropy, is_better_clock};
 use crate::kernel::clock;
 use crate::link::connection::Connection;
 use crate::session::psk::{PskLookup, PskUse};
-use crate::session::{HandshakeError, LocalNode, TicketTable};
+use crate::session::{HandshakeError, LocalNode, Restriction, Session, TicketTable};
 use crate::transport::tcp::{Accepted, Listener};
 use crate::wire::status::{Status, sub};
+
+/// From one ticket of a session to the next; each is good for a day (profile 14.5).
+const NEXT_TICKET: Duration = Duration::from_secs(8 * 3600);
 
 /// Sessions of one node at once (profile 18).
 const PER_NODE: usize = 64;
@@ -71,7 +76,7 @@ impl Server {
             info,
         } = greeted;
         let tier = session.selected_tier().to_u8();
-        let restriction = session.restricted();
+        let (restriction, resumed) = (session.restricted(), info.resumed.is_some());
         let mut trust_changed = false;
         // Whoever only holds a token is nobody yet, and its clock may say anything.
         if is_better_clock(info.peer_clock) && session.peer().certificate.is_some() {
@@ -85,7 +90,8 @@ impl Server {
         let peer = peer::start(connection, path, Rc::new(Rc::clone(self)));
         let node = peer.identity().node_id;
         tracing::info!(
-            peer = peer.name(), %node, address = peer.address(), ?restriction, "session opened"
+            peer = peer.name(), %node, address = peer.address(), ?restriction, resumed,
+            "session opened"
         );
         if trust_changed {
             self.remember_time();
@@ -100,12 +106,36 @@ impl Server {
             since: now,
             tier,
             enrol_key,
+            resumed: Cell::new(info.resumed),
         };
         self.sessions.borrow_mut().push(entry);
         if let Some(key_id) = enrol_key {
             self.enrolling(&peer, key_id);
         }
+        if restriction == Restriction::None {
+            tokio::task::spawn_local(give_tickets(Rc::clone(self), peer.clone()));
+        }
         tokio::task::spawn_local(leave(Rc::clone(self), peer));
+    }
+
+    /// The peer has sent something that only it can have sealed. If it came with a ticket, the session
+    /// that this was given in is over, whether or not that is known here yet.
+    pub(super) fn confirmed(&self, peer: &Peer) {
+        let sessions = self.sessions.borrow();
+        let of_peer = sessions.iter().find(|entry| entry.peer.is(peer));
+        let Some(ticket) = of_peer.and_then(|entry| entry.resumed.take()) else {
+            return;
+        };
+        let old = sessions.iter().find(|entry| {
+            let gave = |session: &mut Session| session.has_issued(&ticket);
+            !entry.peer.is(peer) && entry.peer.with_session(gave)
+        });
+        let old = old.map(|entry| entry.peer.clone());
+        drop(sessions);
+        if let Some(old) = old.filter(|old| old.ended().is_none()) {
+            tracing::info!(peer = old.name(), "the node is heard of in another session");
+            old.lose();
+        }
     }
 
     /// A node that opens more and more sessions loses its oldest one.
@@ -159,6 +189,23 @@ fn note_failure(error: &GreetError, source: &str, unsaid: u64) {
         }
         GreetError::Refused(_) | GreetError::Handshake(_) | GreetError::Path(_) => {
             tracing::warn!(source, reason, unsaid, "connection refused");
+        }
+    }
+}
+
+/// Gives the peer tickets as long as its session lasts: one at once, and the next well before that expires.
+async fn give_tickets(server: Rc<Server>, peer: Peer) {
+    loop {
+        let issued = peer.with_session(|session| {
+            let mut tickets = server.tickets.borrow_mut();
+            session.issue_ticket(clock::mono(), &mut SystemEntropy, &mut tickets)
+        });
+        if let Err(error) = issued {
+            tracing::debug!(peer = peer.name(), %error, "no ticket");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(NEXT_TICKET) => {}
+            _ = peer.closed() => return,
         }
     }
 }

@@ -23,9 +23,13 @@ use crate::wire::status::{Status, sub};
 
 /// How long a device may take that is being given back.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a session may take to show that it lives, when its node is heard of elsewhere.
+const PROBE: Duration = Duration::from_secs(2);
 
 /// One device in use by a peer.
 pub(super) struct Use {
+    /// This use and no other.
+    pub(super) ticket: Ticket,
     /// The device.
     pub(super) device: Found,
     /// Who has it.
@@ -58,7 +62,8 @@ pub(super) struct Loan<P> {
     pub(super) hardware: P,
     /// The log has heard enough of this peer for now.
     pub(super) quiet: bool,
-    ticket: Ticket,
+    /// This use and no other.
+    pub(super) ticket: Ticket,
     /// What the guardian has to know of it.
     location: Option<Location>,
 }
@@ -66,8 +71,6 @@ pub(super) struct Loan<P> {
 /// A device in use, until this is dropped.
 struct InUse {
     server: Rc<Server>,
-    peer: Peer,
-    stream: StreamId,
     device: DeviceId,
     ticket: Ticket,
     location: Option<Location>,
@@ -75,15 +78,13 @@ struct InUse {
 
 impl InUse {
     fn enter<P>(server: &Rc<Server>, used: Use, loan: &Loan<P>) -> Self {
-        let (peer, stream, device) = (used.peer.clone(), used.stream, used.device.id.clone());
+        let device = used.device.id.clone();
         server.uses.borrow_mut().push(used);
         if let Some(location) = &loan.location {
             server.guardian.lend(location);
         }
         Self {
             server: Rc::clone(server),
-            peer,
-            stream,
             device,
             ticket: loan.ticket,
             location: loan.location.clone(),
@@ -93,8 +94,13 @@ impl InUse {
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        let ended = |used: &Use| used.peer.is(&self.peer) && used.stream == self.stream;
-        self.server.uses.borrow_mut().retain(|used| !ended(used));
+        let mut uses = self.server.uses.borrow_mut();
+        if let Some(at) = uses.iter().position(|used| used.ticket == self.ticket) {
+            let used = uses.remove(at);
+            used.peer.drop_stream(used.stream);
+        }
+        drop(uses);
+        self.server.leases.end(self.ticket);
         if let Some(location) = &self.location {
             self.server.guardian.back(location);
         }
@@ -131,6 +137,7 @@ impl Server {
                 loan.quiet = heard.is_none();
                 let device = loan.device.id.clone();
                 let used = Use {
+                    ticket: loan.ticket,
                     device: loan.device.clone(),
                     peer: peer.clone(),
                     stream,
@@ -154,9 +161,9 @@ impl Server {
                     tracing::info!(peer, %status, %sub, unsaid, "use of a device refused");
                 }
                 peer.refuse(stream, corr, status, &error);
+                peer.drop_stream(stream);
             }
         }
-        peer.drop_stream(stream);
     }
 
     /// Decides whether the peer may have the device, and marks it as used when it may.
@@ -176,7 +183,7 @@ impl Server {
             loop {
                 let freed = self.freed.notified();
                 match self.try_lend(peer, &name, opcode, asked).await {
-                    Err(Refusal::InUse) if self.comes_free(peer, &name) => freed.await,
+                    Err(Refusal::InUse) if self.frees(peer, &name) => freed.await,
                     lent => return lent,
                 }
             }
@@ -213,15 +220,23 @@ impl Server {
     }
 
     /// Whether the one who has the device is about to lose it: its session has ended, or will, since
-    /// the same node asks again. A client that was killed and started again does that.
-    fn comes_free(&self, peer: &Peer, name: &DeviceId) -> bool {
+    /// the same node asks again in another one. A client that was killed and started again does that:
+    /// for it the device is not kept any longer, and whether its old session still lives is looked into.
+    fn frees(&self, peer: &Peer, name: &DeviceId) -> bool {
         let registry = self.registry.borrow();
         let device = registry.find(name).map(|device| &device.found.id);
         let uses = self.uses.borrow();
-        let mut users = uses.iter().filter(|used| Some(&used.device.id) == device);
-        users.any(|used| {
+        let mut frees = false;
+        for used in uses.iter().filter(|used| Some(&used.device.id) == device) {
             let same = used.peer.identity().node_id == peer.identity().node_id;
-            used.peer.ended().is_some() || (same && !used.peer.is(peer))
-        })
+            let ended = used.peer.ended().is_some();
+            if same && ended {
+                self.leases.end(used.ticket);
+            } else if same && !used.peer.is(peer) {
+                used.peer.probe(PROBE);
+            }
+            frees |= (same && !used.peer.is(peer)) || (ended && !self.leases.has(used.ticket));
+        }
+        frees
     }
 }

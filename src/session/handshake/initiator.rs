@@ -270,6 +270,7 @@ impl Initiator {
             peer_list: response.crl,
             peer_time: response.time,
             peer_clock: ClockQuality::from_u64(response.clk),
+            resumed: None,
         };
         Ok(Progress::Established(Box::new(Established {
             send: vec![m5],

@@ -24,6 +24,7 @@ use super::identity::NodeKey;
 use super::negotiate::capability;
 use super::peer::PeerIdentity;
 use super::psk::PskUse;
+use super::ticket::TicketNonce;
 use super::trust::Trust;
 use crate::wire::flags::Tier;
 use crate::wire::limits::Limits;
@@ -125,6 +126,9 @@ pub struct HandshakeInfo {
     pub peer_time: u64,
     /// The quality of the peer's clock.
     pub peer_clock: ClockQuality,
+    /// At a responder: the ticket by which an earlier session was resumed. Only a sealed message of the
+    /// peer proves that it was the peer who used it (profile 14.5).
+    pub resumed: Option<TicketNonce>,
 }
 
 /// A peer of another family needs the capability of federation (profile 5.5).

@@ -463,6 +463,7 @@ impl CompletePayload {
             peer_list: self.crl,
             peer_time: self.time,
             peer_clock: ClockQuality::from_u64(self.clk),
+            resumed: None,
         }
     }
 }

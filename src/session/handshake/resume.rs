@@ -18,7 +18,9 @@ use crate::session::negotiate::{self, PROFILE};
 use crate::session::noise::{Noise, Side};
 use crate::session::peer::Restriction;
 use crate::session::schedule::{self, Secret, Transcript};
-use crate::session::ticket::{self, Grant, HeldTicket, TICKET_LEN, TicketError, TicketTable};
+use crate::session::ticket::{
+    self, Grant, HeldTicket, TICKET_LEN, TicketError, TicketNonce, TicketTable,
+};
 use crate::wire::flags::Tier;
 use crate::wire::limits::Limits;
 use crate::wire::opcode::Opcode;
@@ -298,6 +300,7 @@ struct Accepted {
     offer: ResumeOffer,
     key_id: u32,
     initiator: [u8; 32],
+    ticket_nonce: TicketNonce,
 }
 
 /// Takes a ticket out of the table, once Noise has accepted it.
@@ -336,6 +339,7 @@ fn accept(
         offer,
         key_id,
         initiator,
+        ticket_nonce,
     })
 }
 
@@ -357,6 +361,7 @@ pub(super) fn answer(
         grant,
         offer,
         initiator,
+        ticket_nonce,
         ..
     } = accepted;
     let split = noise.split().ok_or(HandshakeError::Malformed)?;
@@ -389,7 +394,10 @@ pub(super) fn answer(
     // The ticket proves the PSK, but only a sealed message proves that `SESSION_RESUME` was fresh
     // (profile D-16).
     session.unconfirmed();
-    let info = info(0, offer.timestamp, offer.clk);
+    let info = HandshakeInfo {
+        resumed: Some(ticket_nonce),
+        ..info(0, offer.timestamp, offer.clk)
+    };
     Ok(Progress::Established(Box::new(Established {
         send: vec![reply],
         session,
@@ -517,5 +525,6 @@ fn info(peer_list: u64, peer_time: u64, clk: u64) -> HandshakeInfo {
         peer_list,
         peer_time,
         peer_clock: ClockQuality::from_u64(clk),
+        resumed: None,
     }
 }

@@ -85,6 +85,11 @@ impl Endpoints {
         Product(self.descriptors.vendor, self.descriptors.product)
     }
 
+    /// The configuration, and the alternate settings other than 0 by interface.
+    pub(super) fn settings(&self) -> (u8, Vec<(u8, u8)>) {
+        (self.configuration, self.alternates.clone())
+    }
+
     /// Follows a reset: the configuration stays, every interface is back at setting 0.
     pub(super) fn reset(&mut self) {
         self.apply(Effect::Configuration(self.configuration));

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 
+use super::outage::{Line, Way};
 use super::plug::Plug;
 use super::reset::ResetWatch;
 use super::seqnum::Seqnums;
 use super::socket::{FromKernel, ReadError};
 use super::urbs::{Fatal, Urbs};
-use super::{Device, Ended, Session, Shared};
-use crate::bus::usb::op;
-use crate::bus::{Inbound, Outgoing, Outlet, OutletError};
+use super::{Device, Ended, Shared};
+use crate::bus::outage::{self, Returning};
+use crate::bus::usb::op::{self, AttachResponse};
+use crate::bus::{BusStream, Inbound, Outgoing, Outlet, OutletError};
 use crate::kernel::vhci::{PortId, Vhci};
 use crate::wire::class::Class;
 use crate::wire::error::ErrorMap;
@@ -38,6 +40,11 @@ pub(super) struct Pump {
     resets: ResetWatch,
     /// None between two ports.
     plug: Option<Plug>,
+    pub(super) way: Option<Way>,
+    /// While there is no session.
+    pub(super) returning: Option<Returning<(AttachResponse, BusStream)>>,
+    /// The server's device is to be reset before anything else.
+    pub(super) reset_due: bool,
     pub(super) shared: Rc<Shared>,
 }
 
@@ -60,9 +67,13 @@ impl Pump {
         plug: Plug,
         vhci: Rc<Vhci>,
         device: Device,
-        (outlet, inbound): Session,
+        line: Line,
         shared: Rc<Shared>,
     ) -> Self {
+        let Line {
+            session: (outlet, inbound),
+            way,
+        } = line;
         Self {
             urbs: Urbs::new(Rc::clone(&outlet), Rc::clone(&device.endpoints)),
             outlet,
@@ -72,6 +83,9 @@ impl Pump {
             device,
             resets: ResetWatch::new(),
             plug: Some(plug),
+            way,
+            returning: None,
+            reset_due: false,
             shared,
         }
     }
@@ -85,6 +99,7 @@ impl Pump {
     pub(super) async fn run(mut self) -> Ended {
         let end = loop {
             match self.serve().await {
+                Stop::End(Ended::SessionClosed) if self.lose() => {}
                 Stop::End(end) => break end,
                 Stop::Leave => {
                     if let Err(end) = self.change_port().await {
@@ -98,14 +113,19 @@ impl Pump {
         } else {
             self.unplug().await;
         }
+        if self.returning.is_some() {
+            self.give_back_later();
+            return end;
+        }
         match end {
-            Ended::SessionClosed | Ended::Reset(_) => {}
+            Ended::SessionClosed | Ended::NotBack(_) | Ended::Reset(_) => {}
             Ended::Violation(_) => self.outlet.reset(Status::BadRequest),
             Ended::Silent => self.outlet.reset(Status::Timeout),
             Ended::Detached
             | Ended::Kernel
             | Ended::KernelFault(_)
             | Ended::DeviceGone
+            | Ended::Exchanged
             | Ended::NoPort(_)
             | Ended::Socket(_)
             | Ended::TornDown => {
@@ -151,9 +171,6 @@ impl Pump {
 
     async fn serve(&mut self) -> Stop {
         loop {
-            if let Err(stop) = self.step().await {
-                return stop;
-            }
             for message in self.urbs.messages() {
                 if let Some(seqnum) = self.resets.awaited()
                     && message.ends_well(seqnum)
@@ -164,6 +181,9 @@ impl Pump {
                 if plug.is_none_or(|plug| plug.answers.send(message).is_err()) {
                     return Ended::Kernel.into();
                 }
+            }
+            if let Err(stop) = self.step().await {
+                return stop;
             }
         }
     }
@@ -184,7 +204,10 @@ impl Pump {
         tokio::select! {
             biased;
             () = self.shared.stop.notified() => return Err(Ended::Detached.into()),
-            inbound = self.inbound.recv() => self.hear_server(inbound)?,
+            back = outage::returned(&mut self.returning) => self.come_back(back).await?,
+            inbound = self.inbound.recv(), if self.returning.is_none() => {
+                self.hear_server(inbound)?;
+            }
             command = plug.commands.recv(), if self.urbs.wants_more() => {
                 self.hear_kernel(command).await?;
             }
@@ -205,7 +228,8 @@ impl Pump {
     ) -> Result<(), Stop> {
         match command {
             Some(Ok(command)) => {
-                if self.must_leave(command.seqnum())? {
+                // A device moves when its server can be asked to reset it.
+                if self.returning.is_none() && self.must_leave(command.seqnum())? {
                     return Err(Stop::Leave);
                 }
                 let (quiet, announced) = (self.urbs.is_quiet(), self.shared.is_reset_announced());
@@ -213,7 +237,11 @@ impl Pump {
                     && self.resets.see(&incoming.submit, quiet, announced)
                 {
                     tracing::info!(port = %self.port(), "this machine resets the device");
-                    self.reset_device().await?;
+                    match self.reset_device().await {
+                        // What the kernel has just submitted waits like all the rest.
+                        Err(Ended::SessionClosed) if self.lose() => {}
+                        done => done?,
+                    }
                 }
                 let heard = self.urbs.hear(Instant::now(), command);
                 Ok(heard.map_err(ended)?)
@@ -259,7 +287,7 @@ impl Pump {
     }
 }
 
-fn ended(fatal: Fatal) -> Ended {
+pub(super) fn ended(fatal: Fatal) -> Ended {
     match fatal {
         Fatal::Kernel(fault) => Ended::KernelFault(fault),
         Fatal::Violation(violation) => Ended::Violation(violation),
@@ -269,7 +297,10 @@ fn ended(fatal: Fatal) -> Ended {
 }
 
 /// Gives the device back and waits until the server has it.
-async fn say_farewell(outlet: &dyn Outlet, inbound: &mut mpsc::UnboundedReceiver<Inbound>) {
+pub(super) async fn say_farewell(
+    outlet: &dyn Outlet,
+    inbound: &mut mpsc::UnboundedReceiver<Inbound>,
+) {
     let mut payload = Vec::new();
     op::encode_empty(&mut payload);
     let mut detach = Some(Outgoing {

@@ -24,12 +24,21 @@ const RESET: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(10);
 
 impl Pump {
-    /// Resets the server's device. One that cannot be reset is used as it is.
+    /// Resets the server's device, now or as soon as there is a session again. One that cannot be reset is
+    /// used as it is.
     pub(super) async fn reset_device(&mut self) -> Result<(), Ended> {
-        let Ok(answer) = timeout(RESET, self.ask(Opcode::UsbReset)).await else {
+        self.reset_due = true;
+        if self.returning.is_some() {
+            self.device.endpoints.borrow_mut().reset();
+            return Ok(());
+        }
+        let mut payload = Vec::new();
+        op::encode_empty(&mut payload);
+        let Ok(answer) = timeout(RESET, self.ask(Opcode::UsbReset, payload)).await else {
             return Err(Ended::Silent);
         };
         let (status, payload) = answer?;
+        self.reset_due = false;
         if status.is_success() {
             self.device.endpoints.borrow_mut().reset();
             return Ok(());
@@ -44,10 +53,12 @@ impl Pump {
         Ok(())
     }
 
-    /// One request without parameters, and its answer.
-    async fn ask(&mut self, opcode: Opcode) -> Result<(Status, Vec<u8>), Ended> {
-        let mut payload = Vec::new();
-        op::encode_empty(&mut payload);
+    /// One request beside those of the URBs, and its answer.
+    pub(super) async fn ask(
+        &mut self,
+        opcode: Opcode,
+        payload: Vec<u8>,
+    ) -> Result<(Status, Vec<u8>), Ended> {
         let mut outgoing = Outgoing {
             opcode,
             class: Class::Interactive,

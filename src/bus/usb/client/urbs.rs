@@ -5,6 +5,7 @@
 //! nothing is answered before the server's answer, except what was never sent; an isochronous URB
 //! gets back as many packets as it had, unless it was unlinked or had too many.
 
+mod adrift;
 mod lane;
 mod late;
 mod waiting;
@@ -14,6 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use self::adrift::Adrift;
 use self::lane::Lane;
 use self::late::Late;
 use self::waiting::{Request, Waiting};
@@ -90,6 +92,7 @@ pub(super) struct Urbs {
     guards: VecDeque<(Instant, Guarded)>,
     messages: Vec<Message>,
     late: Late,
+    adrift: Adrift,
 }
 
 impl Urbs {
@@ -106,6 +109,7 @@ impl Urbs {
             guards: VecDeque::new(),
             messages: Vec::new(),
             late: Late::default(),
+            adrift: Adrift::default(),
         }
     }
 
@@ -122,7 +126,12 @@ impl Urbs {
     /// When [`Self::expire`] has something to do.
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let guard = self.guards.front().map(|(at, _)| *at);
-        let retry = (!self.waiting.is_empty()).then(|| now + RETRY);
+        let tries = if self.adrift.away {
+            self.waiting.has(Class::Media)
+        } else {
+            !self.waiting.is_empty()
+        };
+        let retry = tries.then(|| now + RETRY);
         [guard, retry].into_iter().flatten().min()
     }
 
@@ -327,7 +336,7 @@ impl Urbs {
     }
 
     fn send_or_wait(&mut self, now: Instant, request: Request) -> Result<(), Fatal> {
-        let refused = if self.waiting.has(request.outgoing.class) {
+        let refused = if self.adrift.away || self.waiting.has(request.outgoing.class) {
             Some(request)
         } else {
             self.send(now, request)?
@@ -364,6 +373,9 @@ impl Urbs {
     }
 
     fn send_waiting(&mut self, now: Instant) -> Result<(), Fatal> {
+        if self.adrift.away {
+            return self.drop_late(now);
+        }
         for class in Class::ALL {
             while let Some(mut request) = self.waiting.pop(class) {
                 if request.is_late(now) {

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::{MAX_DEVICE_ID, OpEncodeError, OpError, Speed};
 use crate::wire::msgpack::{self, DecodeError};
 
+/// Bytes of the token of a kept device.
+pub const TOKEN: usize = 16;
+
 /// One device of `USB_DEVICE_LIST`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceEntry {
@@ -115,9 +118,27 @@ pub struct AttachRequest {
     /// The interfaces that are wanted; all of them without this list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifs: Option<Vec<u8>>,
+    /// Milliseconds for which the owner is asked to keep the device as it is after a lost session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<u32>,
+    /// The token of a device that was kept: the caller comes back to it.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "serde_bytes")]
+    pub token: Option<[u8; TOKEN]>,
 }
 
 impl AttachRequest {
+    /// A request for the whole device, to read and to write.
+    pub fn whole(dev: &str) -> Self {
+        Self {
+            dev: dev.to_owned(),
+            mode: Mode::ReadWrite,
+            lock: None,
+            ifs: None,
+            hold: None,
+            token: None,
+        }
+    }
+
     /// The encoded request.
     ///
     /// # Errors
@@ -151,6 +172,23 @@ pub struct AttachResponse {
     /// A number of the owner's choice that names the device in kernel messages, as
     /// `busnum << 16 | devnum`.
     pub devno: u32,
+    /// What the owner keeps the device for after a lost session; without it the device goes back at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
+}
+
+/// What the holder of a device has to say to come back to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Names this use of the device.
+    #[serde(with = "serde_bytes")]
+    pub token: [u8; TOKEN],
+    /// Milliseconds from the moment when the owner notices that the session is lost.
+    pub hold: u32,
+    /// True when the device was kept since an earlier session: it is as it was left, but for transfers
+    /// that were under way.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub back: bool,
 }
 
 impl AttachResponse {

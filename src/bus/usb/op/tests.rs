@@ -293,6 +293,8 @@ fn an_attach_request_has_its_bytes() {
         mode: Mode::Exclusive,
         lock: Some([7; 16]),
         ifs: Some(vec![0, 200]),
+        hold: None,
+        token: None,
     };
     let bytes = request.encode().expect("an encodable request");
     let mut expected =
@@ -323,6 +325,7 @@ fn an_attach_response_survives_and_needs_a_device_descriptor() {
         spd: Speed::Unknown(9),
         cfg: 1,
         devno: 0x0001_0002,
+        kept: None,
     };
     let bytes = response.encode().expect("an encodable response");
     assert_eq!(AttachResponse::decode(&bytes), Ok(response.clone()));

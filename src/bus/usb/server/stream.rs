@@ -6,12 +6,12 @@
 mod answers;
 mod away;
 mod claims;
+mod kept;
 mod submit;
 
 use core::future::{pending, poll_fn};
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use nix::errno::Errno;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -25,11 +25,13 @@ use self::claims::Claims;
 use super::End;
 use super::check::{self, Order, Work};
 use super::held::Held;
+use super::lease::{Lease, Session};
 use super::outstanding::{GONE, Outstanding, SHUT_DOWN, UNLINKED};
 use super::reply;
 use super::spare::Spare;
 use crate::bus::Refused;
 use crate::bus::usb::hardware::UsbDevice;
+use crate::bus::usb::op::AttachResponse;
 use crate::bus::{Inbound, Outlet};
 use crate::kernel::usbfs::TransferType;
 use crate::wire::opcode::Opcode;
@@ -56,6 +58,8 @@ pub(super) struct Stream {
     told_memory: bool,
     /// The request that gave the device back; it is answered last.
     detached: Option<u32>,
+    /// The stream went with its session.
+    lost: bool,
 }
 
 struct Request {
@@ -66,8 +70,9 @@ struct Request {
 }
 
 /// What the stream wakes up for.
-enum Wake {
-    Inbound(Option<Inbound>),
+enum Wake<T> {
+    /// What it waits for from outside.
+    Heard(T),
     Completed,
     Returned(Option<Returned>),
     Deadline,
@@ -86,38 +91,95 @@ impl Stream {
             claims: Claims::default(),
             told_memory: false,
             detached: None,
+            lost: false,
         }
     }
 
-    /// Serves the peer until one of the three is gone: the peer, the device, the wish to use it.
+    /// Serves the peer until one of the three is gone: the peer, the device, the wish to use it. A peer
+    /// that lost its session may come back by its lease; `answer` is what it is told then.
     pub(super) async fn run(
         mut self,
-        outlet: Rc<dyn Outlet>,
-        mut inbound: UnboundedReceiver<Inbound>,
+        mut session: Session,
+        mut lease: Option<Lease>,
+        answer: AttachResponse,
     ) -> End {
         loop {
-            let end = match self.wake(&mut inbound).await {
-                Wake::Inbound(message) => self.on_inbound(&*outlet, message),
-                Wake::Completed => self.reap(&*outlet),
-                Wake::Returned(Some(returned)) => self.on_returned(&*outlet, returned),
-                Wake::Returned(None) => {
-                    self.hold = Hold::Lost;
-                    Some(End::Failed)
+            let mut end = self.serve(&mut session).await;
+            if self.lost
+                && let Some(lease) = &mut lease
+            {
+                match self.keep(&session, lease).await {
+                    Ok(back) => {
+                        session = back.session;
+                        self.lost = false;
+                        let response = AttachResponse {
+                            cfg: self.configuration(),
+                            kept: Some(lease.kept(true)),
+                            ..answer.clone()
+                        };
+                        // It was encoded before, and only numbers are different.
+                        let payload = response.encode().unwrap_or_default();
+                        session.outlet.respond(back.corr, Status::Ok, payload);
+                        continue;
+                    }
+                    Err(other) => end = other,
                 }
-                Wake::Deadline => {
-                    self.discards
-                        .extend(self.outstanding.expire(Instant::now()));
-                    None
-                }
-            };
-            let end = end.or_else(|| self.proceed(&*outlet));
-            let Some(end) = end else { continue };
-            self.finish(&*outlet, &mut inbound, &end).await;
+            }
+            self.finish(&*session.outlet, &mut session.inbound, &end)
+                .await;
             return end;
         }
     }
 
-    async fn wake(&mut self, inbound: &mut UnboundedReceiver<Inbound>) -> Wake {
+    async fn serve(&mut self, session: &mut Session) -> End {
+        let outlet = &*session.outlet;
+        loop {
+            let end = match self.wake(session.inbound.recv()).await {
+                Wake::Heard(message) => self.on_inbound(outlet, message),
+                Wake::Completed => self.reap(outlet),
+                Wake::Returned(Some(returned)) => self.on_returned(outlet, returned),
+                Wake::Returned(None) => Some(self.lose_device()),
+                Wake::Deadline => self.on_deadline(),
+            };
+            if let Some(end) = end.or_else(|| self.proceed(outlet)) {
+                return end;
+            }
+        }
+    }
+
+    fn on_deadline(&mut self) -> Option<End> {
+        let late = self.outstanding.expire(Instant::now());
+        self.discards.extend(late);
+        None
+    }
+
+    /// The thread that had the device has failed.
+    fn lose_device(&mut self) -> End {
+        self.hold = Hold::Lost;
+        End::Failed
+    }
+
+    /// The peer is not there any more to hear of what was under way.
+    fn give_up_all(&mut self) {
+        self.backlog.clear();
+        self.starved = None;
+        self.discards = self.outstanding.shut_down();
+    }
+
+    /// Nothing is under way.
+    fn is_at_rest(&self) -> bool {
+        matches!(self.hold, Hold::Here(_)) && self.outstanding.keys().is_empty()
+    }
+
+    fn configuration(&self) -> u8 {
+        match &self.hold {
+            Hold::Here(held) => held.configuration(),
+            Hold::Away(_) | Hold::Lost => 0,
+        }
+    }
+
+    /// Waits for one thing to happen; `heard` loses nothing when another one is first.
+    async fn wake<T>(&mut self, heard: impl Future<Output = T>) -> Wake<T> {
         let again = self.starved.map(|_| Instant::now() + STARVED.0);
         let deadline = self
             .outstanding
@@ -138,7 +200,7 @@ impl Stream {
             biased;
             () = poll_fn(|context| device.poll_completed(context)), if at_hand => Wake::Completed,
             returned = returned => Wake::Returned(returned),
-            message = inbound.recv() => Wake::Inbound(message),
+            heard = heard => Wake::Heard(heard),
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                 Wake::Deadline
             }
@@ -159,7 +221,11 @@ impl Stream {
                 arrived: Instant::now(),
             }),
             Some(Inbound::Cancel { corr }) => self.on_cancel(outlet, corr),
-            Some(Inbound::Reset { .. } | Inbound::Closed) | None => return Some(End::PeerLeft),
+            Some(Inbound::Reset { .. }) => return Some(End::PeerLeft),
+            Some(Inbound::Closed) | None => {
+                self.lost = true;
+                return Some(End::PeerLeft);
+            }
             // This half never asks the peer for anything, and no operation of USB uses the others.
             Some(
                 Inbound::Response { .. }

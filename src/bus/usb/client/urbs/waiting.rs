@@ -1,6 +1,6 @@
 //! Requests that do not fit into the server's limits yet.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::bus::Outgoing;
@@ -98,6 +98,12 @@ impl Waiting {
                 return;
             }
         }
+    }
+
+    /// The URBs whose requests wait here.
+    pub(super) fn seqnums(&self) -> HashSet<u32> {
+        let all = self.queues.iter().flatten();
+        all.map(|request| request.seqnum).collect()
     }
 
     pub(super) fn clear(&mut self) {
