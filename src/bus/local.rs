@@ -35,9 +35,9 @@ pub trait Opener {
     /// Waits until the session that there is now has ended; at once when there is none.
     fn lost(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;
 
-    /// True when the session that was last was ended by one of both sides, and not lost: the owner keeps
-    /// nothing for another one then.
-    fn is_over(&self) -> bool;
+    /// Waits until it is known that the owner keeps nothing for another session: the last one was ended in
+    /// order, or the owner's program does not run any more.
+    fn over(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;
 
     /// Waits until there is a session with the owner, at most so long. False when there is none then,
     /// or when there will be none without somebody's doing.

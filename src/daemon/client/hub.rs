@@ -1,10 +1,12 @@
 //! One node that has hardware: its addresses, and the task that keeps a session with it.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::Client;
 use crate::bus;
@@ -21,7 +23,7 @@ use crate::session::Entropy;
 use crate::session::identity::NodeId;
 use crate::session::psk::PskUse;
 use crate::session::{CloseReason, Dial, HandshakeError, HeldTicket, Session};
-use crate::transport::tcp;
+use crate::transport::{TransportError, tcp};
 use crate::wire::flags::Tier;
 use crate::wire::status::{Status, sub};
 use crate::wire::time::Mono;
@@ -50,6 +52,8 @@ pub(super) struct Hub {
     addresses: RefCell<Vec<String>>,
     status: RefCell<Standing>,
     peer: RefCell<Option<Peer>>,
+    /// The address that the last session came by, and whether nobody has answered there since.
+    last: RefCell<(String, bool)>,
     /// How the last session ended.
     end: RefCell<Option<Rc<End>>>,
     /// Of the last session, to go on with it.
@@ -81,6 +85,7 @@ impl Hub {
             addresses: RefCell::new(addresses),
             status: RefCell::new(status),
             peer: RefCell::default(),
+            last: RefCell::default(),
             end: RefCell::default(),
             ticket: RefCell::default(),
             changed: Notify::new(),
@@ -126,6 +131,16 @@ impl Hub {
             .borrow()
             .clone()
             .filter(|peer| peer.ended().is_none())
+    }
+
+    /// Waits for something to change.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Whether no program listens any more where the last session came by.
+    pub(super) fn has_refused(&self) -> bool {
+        self.peer.borrow().is_none() && self.last.borrow().1
     }
 
     /// How the session ended that was last; nothing while there is one.
@@ -247,7 +262,10 @@ async fn connect(client: &Rc<Client>, hub: &Rc<Hub>) -> Setback {
     for address in addresses {
         hub.set(Link::Connecting, Some(&address), None);
         match greet(client, hub, &address).await {
-            Ok(greeted) => return stay(client, hub, greeted).await,
+            Ok(greeted) => {
+                *hub.last.borrow_mut() = (address, false);
+                return stay(client, hub, greeted).await;
+            }
             Err(setback) => {
                 passing |= matches!(setback, Setback::Passing(_));
                 let (Setback::Passing(problem) | Setback::Final(problem)) = setback;
@@ -266,7 +284,11 @@ async fn connect(client: &Rc<Client>, hub: &Rc<Hub>) -> Setback {
 async fn greet(client: &Client, hub: &Hub, address: &str) -> Result<Greeted, Setback> {
     let dial = async || {
         let path = tcp::dial(address, DIAL).await;
-        path.map_err(|error| Setback::Passing(error.to_string()))
+        path.map_err(|error| {
+            let mut last = hub.last.borrow_mut();
+            last.1 |= last.0 == address && is_refusal(&error);
+            Setback::Passing(error.to_string())
+        })
     };
     let mut path = dial().await?;
     let node = client
@@ -308,6 +330,22 @@ async fn greet(client: &Client, hub: &Hub, address: &str) -> Result<Greeted, Set
         )));
     }
     Ok(greeted)
+}
+
+/// Whether the machine is there and no program listens.
+fn is_refusal(error: &TransportError) -> bool {
+    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    match error {
+        TransportError::Unreachable { attempts, .. } => {
+            attempts.iter().any(|(_, error)| refused(error))
+        }
+        TransportError::Io { .. }
+        | TransportError::Oversize { .. }
+        | TransportError::Empty
+        | TransportError::Truncated
+        | TransportError::Closed
+        | TransportError::Resolve { .. } => false,
+    }
 }
 
 fn setback(error: &GreetError) -> Setback {
