@@ -408,6 +408,7 @@ async fn stay(client: &Rc<Client>, hub: &Rc<Hub>, greeted: Greeted) -> Setback {
         *hub.name.borrow_mut() = peer.name();
         *hub.peer.borrow_mut() = Some(peer.clone());
         hub.set(Link::Connected, Some(&address), None);
+        client.auto.wake();
         tracing::info!(node = hub.node().name, address, "connected");
     }
     let end = peer.closed().await;
