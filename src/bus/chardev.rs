@@ -1,7 +1,6 @@
 //! A character device that this program serves: the calls that programs make, and their answers.
 
 pub mod make;
-pub mod names;
 
 use core::future::Future;
 use core::pin::Pin;

@@ -1,7 +1,7 @@
 //! A session without a network, for the tests of both halves of a bus in one thread: streams with
 //! credit, whose other end is served as the test wants, and which can be cut.
 
-use core::future::{Future, ready};
+use core::future::{Future, pending, ready};
 use core::pin::Pin;
 use std::cell::{Cell, RefCell};
 use std::path::Path;
@@ -137,8 +137,8 @@ impl Opener for FakeSession {
         })
     }
 
-    fn is_over(&self) -> bool {
-        false
+    fn over(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(pending())
     }
 
     fn returned(&self, within: Duration) -> Pin<Box<dyn Future<Output = bool> + '_>> {

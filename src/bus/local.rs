@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::names::{Access, Label};
 use super::{Inbound, Outlet};
 use crate::kernel::vhci::Vhci;
 use crate::wire::error::ErrorMap;
@@ -34,9 +35,9 @@ pub trait Opener {
     /// Waits until the session that there is now has ended; at once when there is none.
     fn lost(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;
 
-    /// True when the session that was last was ended by one of both sides, and not lost: the owner keeps
-    /// nothing for another one then.
-    fn is_over(&self) -> bool;
+    /// Waits until it is known that the owner keeps nothing for another session: the last one was ended in
+    /// order, or the owner's program does not run any more.
+    fn over(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;
 
     /// Waits until there is a session with the owner, at most so long. False when there is none then,
     /// or when there will be none without somebody's doing.
@@ -57,6 +58,8 @@ pub struct Presenter {
     pub class: &'static str,
     /// What `--as` may say, the default first.
     pub ways: &'static [&'static str],
+    /// A name that is a plain word can be chosen: `--name`.
+    pub named: bool,
     /// What `--option` may name, each with what it means.
     pub options: &'static [(&'static str, &'static str)],
     /// Why this machine cannot do it now, with the command that mends it: a module is not loaded.
@@ -104,6 +107,24 @@ pub struct Wish {
     pub options: BTreeMap<String, Vec<String>>,
     /// How long the device stays on this machine without a session; zero ends it with the session.
     pub grace: Duration,
+    /// What its link below `/dev/myclerk` is called; `None` leaves that to [`Wish::label`].
+    pub link: Option<String>,
+    /// Whose its device files are.
+    pub access: Access,
+}
+
+impl Wish {
+    /// What udev is told of the device: its link is called as somebody chose, as its owner calls it,
+    /// or by its id.
+    pub fn label(&self) -> Label {
+        let titled = Some(&self.title).filter(|title| !title.is_empty());
+        let name = self.link.as_ref().or(titled).unwrap_or(&self.device);
+        Label {
+            node: self.node.clone(),
+            name: name.clone(),
+            access: self.access.clone(),
+        }
+    }
 }
 
 /// Why the owner gave no answer, or not the wanted one.

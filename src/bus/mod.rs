@@ -12,6 +12,7 @@ pub mod gpio;
 pub mod hid;
 pub mod i2c;
 mod local;
+pub mod names;
 pub mod onewire;
 pub mod outage;
 mod owned;

@@ -43,6 +43,7 @@ impl Client {
             connect,
             capture,
             usb: context.settings.client.usb,
+            config: context.config.clone(),
         };
         daemon::client::run(&config).map_err(CliError::from_daemon)
     }

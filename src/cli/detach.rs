@@ -7,7 +7,7 @@ use super::ask::ask;
 use super::attach::path;
 use super::errors::CliError;
 use super::output;
-use crate::daemon::control::message::DetachTarget;
+use crate::daemon::control::message::{AttachedDevice, DetachTarget};
 use crate::daemon::control::{Reply, Request, Side};
 
 const EXAMPLES: &str = "\
@@ -62,7 +62,15 @@ impl Detach {
         if devices.is_empty() {
             return output::print("Nothing is attached.\n");
         }
-        let line = |device| format!("{} is detached.\n", path(device));
+        let line = |device: &AttachedDevice| {
+            let away = if device.auto {
+                " It stays so until it is plugged in anew or attached by hand, whatever \
+                 `myclerk auto list` shows."
+            } else {
+                ""
+            };
+            format!("{} is detached.{away}\n", path(device))
+        };
         output::print(&devices.iter().map(line).collect::<String>())
     }
 }

@@ -138,6 +138,7 @@ impl Doctor {
         checks.extend(node::state(&state));
         checks.push(node::clock(&machine, &state));
         checks.push(node::group());
+        checks.push(node::rules(&context.config));
         checks.push(daemons::running(context, Side::Server));
         checks.push(daemons::running(context, Side::Client));
         let checks: Vec<_> = checks

@@ -8,6 +8,7 @@ mod activity;
 mod ask;
 mod attach;
 mod audit;
+mod auto;
 mod can;
 mod capture;
 mod client;
@@ -128,6 +129,7 @@ enum Command {
     List(list::List),
     Attach(attach::Attach),
     Detach(detach::Detach),
+    Auto(auto::Auto),
     Reset(reset::Reset),
     Lock(lock::Lock),
     Unlock(unlock::Unlock),
@@ -145,6 +147,8 @@ enum Command {
 struct Context {
     paths: Paths,
     settings: Settings,
+    /// The directory of the settings files.
+    config: PathBuf,
     json: bool,
 }
 
@@ -178,6 +182,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         | Command::List(_)
         | Command::Attach(_)
         | Command::Detach(_)
+        | Command::Auto(_)
         | Command::Reset(_)
         | Command::Lock(_)
         | Command::Unlock(_)
@@ -196,6 +201,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
     let context = Context {
         paths,
         settings,
+        config: global.config,
         json: global.json,
     };
     match command {
@@ -212,6 +218,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::List(args) => args.run(&context),
         Command::Attach(args) => args.run(&context),
         Command::Detach(args) => args.run(&context),
+        Command::Auto(args) => args.run(&context),
         Command::Reset(args) => args.run(&context),
         Command::Lock(args) => args.run(&context),
         Command::Unlock(args) => args.run(&context),

@@ -147,6 +147,9 @@ fn client_text(status: &ClientStatus) -> String {
     } else {
         attached.text(2)
     });
+    if let Some(problem) = &status.rules_problem {
+        let _ = writeln!(text, "  {}\n  the rules from before go on", clean(problem));
+    }
     text
 }
 
@@ -223,8 +226,10 @@ mod tests {
                 live: false,
                 age: 3,
                 files: vec!["/dev/sdb".to_owned()],
+                auto: false,
                 waiting: None,
             }],
+            rules_problem: None,
         };
         let text = client_text(&status);
         assert!(

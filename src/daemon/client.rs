@@ -4,10 +4,11 @@
 //! One [`Client`] is shared by everything on the daemon's thread: the connections ([`hub`]), the
 //! family's news ([`family`]), the attached devices ([`attached`]), those of USB ([`attach`],
 //! [`follow`], [`reset`]) and of the other buses ([`present`]), the locks of devices ([`locks`]), and
-//! what the person at this machine asks ([`control`]).
+//! what the person at this machine asks ([`control`]) or has written down ([`auto`]).
 
 mod attach;
 mod attached;
+mod auto;
 mod control;
 mod family;
 mod files;
@@ -17,7 +18,9 @@ mod locks;
 mod opener;
 mod ports;
 mod present;
+mod reconcile;
 mod reset;
+pub mod rules;
 mod target;
 mod turns;
 
@@ -28,6 +31,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use self::attached::Attached;
+use self::auto::Auto;
 use self::follow::Waiting;
 use self::hub::Hub;
 use self::turns::Turns;
@@ -67,6 +71,8 @@ struct Client {
     leases: RefCell<Vec<Rc<locks::Lease>>>,
     /// Attachments whose device may come back.
     waiting: RefCell<Vec<Rc<Waiting>>>,
+    /// What becomes local by itself.
+    auto: Auto,
     capture: Option<Capture>,
     started: Mono,
 }
@@ -101,6 +107,7 @@ async fn serve(
     for hub in client.hubs.borrow().iter() {
         tokio::task::spawn_local(hub::keep(Rc::clone(&client), Rc::clone(hub)));
     }
+    let keeping = tokio::task::spawn_local(auto::keep(Rc::clone(&client)));
     notify::ready();
     tracing::info!(
         node = client.name.name,
@@ -114,6 +121,7 @@ async fn serve(
         }
     };
     notify::stopping();
+    keeping.abort();
     client.farewell(&mut stop).await;
     tracing::info!("client stopped");
     result
@@ -157,6 +165,7 @@ impl Client {
             turns: Turns::default(),
             leases: RefCell::default(),
             waiting: RefCell::default(),
+            auto: Auto::new(&config.config),
             capture: Capture::open(config.capture.as_ref()).context("cannot write the capture")?,
             started: clock::mono(),
         })

@@ -1,5 +1,9 @@
 //! Settings: built-in, then `/etc/myclerk/*.toml` in the order of the names, then `MYCLERK_*`, then
 //! flags; the later one wins. No file is needed.
+//!
+//! `client.toml` also has the rules of the client daemon, which reads them itself, and anew whenever
+//! they change ([`super::client::rules`]). People edit it while everything runs: when it is broken,
+//! what else it says is left out, and everything goes on.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::client::rules;
 use crate::transport::capture::Payloads;
 
 /// The TCP port that a server listens on unless told otherwise. No port is registered for the
@@ -61,6 +66,9 @@ pub struct Settings {
     /// What `myclerk client` needs.
     #[serde(default)]
     pub client: ClientSettings,
+    /// Why the settings in `client.toml` do not count, if so.
+    #[serde(skip)]
+    pub left_out: Option<String>,
 }
 
 /// `[serve]` of a settings file.
@@ -134,6 +142,8 @@ pub struct ClientConfig {
     pub capture: Option<CaptureConfig>,
     /// What concerns USB only.
     pub usb: UsbSettings,
+    /// The directory of the settings files.
+    pub config: PathBuf,
 }
 
 /// One node to connect to.
@@ -174,11 +184,23 @@ impl Settings {
         let mut all = Self::default();
         for path in files {
             let text = std::fs::read_to_string(&path).map_err(io(&path))?;
-            let one = toml::from_str(&text).map_err(|error| ConfigError::File {
-                path: path.clone(),
-                why: error.to_string().trim_end().to_owned(),
-            })?;
-            all.override_with(one);
+            let with_rules = path.file_name().is_some_and(|name| name == rules::FILE);
+            let one = if with_rules {
+                besides_rules(&text)
+            } else {
+                toml::from_str(&text)
+            };
+            match one {
+                Ok(one) => all.override_with(one),
+                Err(error) => {
+                    let why = error.to_string().trim_end().to_owned();
+                    let error = ConfigError::File { path, why };
+                    if !with_rules {
+                        return Err(error);
+                    }
+                    all.left_out = Some(error.to_string());
+                }
+            }
         }
         Ok(all)
     }
@@ -243,6 +265,15 @@ impl Settings {
         };
         all.into_iter().map(checked).collect()
     }
+}
+
+/// The settings in a file that has rules too.
+fn besides_rules(text: &str) -> Result<Settings, toml::de::Error> {
+    let mut file: toml::Table = text.parse()?;
+    if let Some(toml::Value::Table(client)) = file.get_mut("client") {
+        client.remove("attach");
+    }
+    file.try_into()
 }
 
 fn parse_listen(text: &str) -> Result<SocketAddr, ConfigError> {
@@ -371,6 +402,30 @@ mod tests {
         assert_eq!(pairs, [("hub", "z:7575"), ("shed", "y:1")]);
         assert!(settings.connect(&["hub".to_owned()]).is_err());
         assert_eq!(settings.client.usb.seqnum_limit, Some(9));
+    }
+
+    #[test]
+    fn the_file_with_the_rules_may_have_settings_and_may_be_broken() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let rules = "[[client.attach]]\nwhatever = 'this is'\n";
+        let connect = "[client.connect]\nhub = 'x'\n";
+        write("client.toml", &format!("{connect}{rules}"));
+        write("other.toml", "[serve]\nlisten = ['::1']");
+        let settings = Settings::load(dir.path()).unwrap();
+        assert_eq!(settings.connect(&[]).unwrap().len(), 1);
+        assert_eq!(settings.left_out, None);
+        write("client.toml", &format!("{connect}{rules}[["));
+        let settings = Settings::load(dir.path()).unwrap();
+        assert!(settings.connect(&[]).unwrap().is_empty());
+        assert_eq!(settings.listen(&[]).unwrap().len(), 1);
+        assert!(settings.left_out.unwrap().contains("client.toml"));
+        write("other.toml", rules);
+        let error = Settings::load(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("other.toml") && error.contains("attach"),
+            "{error}"
+        );
     }
 
     #[test]

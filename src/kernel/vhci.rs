@@ -2,6 +2,7 @@
 //!
 //! Every call is a few reads and one write of sysfs files, microseconds each.
 
+mod place;
 mod sysfs;
 mod wear;
 

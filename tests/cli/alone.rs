@@ -338,3 +338,56 @@ fn doctor_reports_every_check_and_fails_when_one_does() {
     assert_eq!(find("client")["verdict"], "warn");
     assert_eq!(run.code, 1);
 }
+
+#[test]
+fn rules_are_added_and_removed_without_a_daemon_and_comments_stay() {
+    let home = Home::new();
+    let file = home.path().join("no-settings/client.toml");
+    let added = home.run(&[
+        "auto",
+        "add",
+        "hub/usb:0781:*",
+        "--group",
+        "disk",
+        "--mode",
+        "0640",
+    ]);
+    assert_eq!(added.code, 0, "{added:?}");
+    assert!(
+        added.out.starts_with("Rule 1 is added: device=usb:0781:*"),
+        "{added:?}"
+    );
+    let own = format!("# Mine.\n{}", fs::read_to_string(&file).unwrap());
+    fs::write(&file, &own).unwrap();
+    let args = [
+        "auto", "add", "--class", "serial", "--node", "hub", "--node", "shed", "--json",
+    ];
+    let second = home.run(&args).json();
+    assert_eq!(second["number"], 2);
+    assert_eq!(second["rule"]["nodes"][1], "shed");
+    let listed = home.run(&["auto", "list", "--json"]).json();
+    assert_eq!(listed["rules"][0]["rule"]["mode"], "0640");
+    assert_eq!(listed["rules"][1], second);
+    assert_eq!(home.run(&["auto", "remove", "2"]).code, 0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), own);
+    assert_eq!(home.run(&["auto", "remove", "2"]).code, 5);
+    for wrong in [
+        &["auto", "add"][..],
+        &["auto", "add", "usb@1-4"],
+        &["auto", "add", "hub/*", "--node", "shed"],
+        &["auto", "add", "*", "--mode", "rw"],
+        &["auto", "add", "*", "--group", "a b"],
+    ] {
+        let run = home.run(wrong);
+        assert_eq!(run.code, 2, "{run:?}");
+    }
+    fs::write(&file, "[[").unwrap();
+    let broken = home.run(&["auto", "add", "*"]);
+    assert_eq!(broken.code, 1);
+    assert!(
+        broken.err.contains("client.toml is not understood"),
+        "{broken:?}"
+    );
+    assert_eq!(home.run(&["auto", "list"]).code, 1);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "[[");
+}

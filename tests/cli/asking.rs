@@ -125,6 +125,7 @@ fn stick(node: String) -> AttachedDevice {
         live: true,
         age: 0,
         files: vec!["/dev/sdb".to_owned()],
+        auto: false,
         waiting: None,
     }
 }

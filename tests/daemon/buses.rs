@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use myclerk::daemon::config::{ClientConfig, Paths, ServeConfig, UsbSettings};
+use myclerk::daemon::config::{ClientConfig, Paths, ServeConfig, Settings, UsbSettings};
 use myclerk::daemon::control::{Connection, Incoming, Reply, Request, Side};
 use myclerk::daemon::logging::{self, Program};
 use myclerk::daemon::{client, serve};
@@ -36,11 +36,14 @@ fn a_daemon_that_has_the_buses_of_these_tests() {
     };
     logging::start(Program::Daemon, 0).unwrap();
     if part == "client" {
+        let config = directory("MYCLERK_CONFIG");
+        let settings = Settings::load(&config).unwrap();
         let config = ClientConfig {
             paths,
-            connect: Vec::new(),
+            connect: settings.connect(&[]).unwrap(),
             capture: None,
             usb: UsbSettings::default(),
+            config,
         };
         client::run_with(&config, PRESENTERS).unwrap();
     } else {
@@ -54,7 +57,7 @@ fn a_daemon_that_has_the_buses_of_these_tests() {
 }
 
 impl Machine {
-    fn daemon(&self, part: &str, more: &[(&str, &str)]) -> Daemon {
+    pub(crate) fn daemon(&self, part: &str, more: &[(&str, &str)]) -> Daemon {
         let command = self.command(&[]);
         let mut daemon = Command::new(std::env::current_exe().unwrap());
         daemon
@@ -88,7 +91,7 @@ impl Machine {
         daemon
     }
 
-    fn hardware(&self) -> PathBuf {
+    pub(crate) fn hardware(&self) -> PathBuf {
         self.path().join("hardware")
     }
 

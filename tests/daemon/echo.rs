@@ -63,6 +63,7 @@ pub(crate) const PRESENTERS: &[&Presenter] = &[
     &Presenter {
         class: "echo",
         ways: &["speaker", "listener"],
+        named: true,
         options: &[("word", "what is said first")],
         check: || Ok(()),
         attach: |opener, wish, _| Box::pin(attach(opener, wish)),
@@ -71,6 +72,7 @@ pub(crate) const PRESENTERS: &[&Presenter] = &[
     &Presenter {
         class: "choir",
         ways: &["speaker"],
+        named: true,
         options: &[],
         check: || match std::env::var_os("MYCLERK_TEST_MUTE") {
             None => Ok(()),

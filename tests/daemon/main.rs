@@ -7,6 +7,7 @@
 )]
 
 mod audit;
+mod auto;
 mod buses;
 mod echo;
 #[allow(

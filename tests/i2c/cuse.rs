@@ -561,8 +561,8 @@ impl Opener for Silence {
         Box::pin(core::future::pending())
     }
 
-    fn is_over(&self) -> bool {
-        false
+    fn over(&self) -> std::pin::Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(core::future::pending())
     }
 
     fn returned(&self, _: Duration) -> std::pin::Pin<Box<dyn Future<Output = bool> + '_>> {

@@ -79,6 +79,7 @@ pub async fn plug_in(
     let driver = driver.into();
     let pin = format!("{}/{}", wish.node, wish.device);
     let attachment = attach(&here.vhci, &pin, adapter).map_err(no_port)?;
+    let told = client::tell_udev(&here.vhci, attachment.handle(), wish.label());
     let plugged = Rc::new(Plugged {
         vhci: Rc::clone(&here.vhci),
         handle: attachment.handle(),
@@ -98,7 +99,11 @@ pub async fn plug_in(
         });
     }
     tracing::info!(port = %plugged.handle.port(), files = ?plugged.files(), "adapter plugged in");
-    let ended = Box::pin(watch(remote, attachment));
+    let ended = Box::pin(async move {
+        let ended = watch(remote, attachment).await;
+        drop(told);
+        ended
+    });
     Ok(Local {
         handle: plugged,
         ended,

@@ -42,6 +42,7 @@ use remote::{PATIENCE, Remote};
 pub const PRESENTER: Presenter = Presenter {
     class: "can",
     ways: &["vcan", "vxcan"],
+    named: true,
     options: &[
         (
             "filter",

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::names::{NAMES, NameFile};
+use crate::bus::names::{NAMES, NameFile};
 use crate::bus::{AttachError, Wish};
 use crate::kernel::cuse::{CHANNEL, Config, Cuse, MAX_TRANSFER};
 
@@ -63,12 +63,7 @@ fn make_named(wish: &Wish, name: &str) -> io::Result<Made> {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     // udev looks for it as soon as there is a device.
-    let title = if wish.title.is_empty() {
-        &wish.device
-    } else {
-        &wish.title
-    };
-    let file = NameFile::write(Path::new(NAMES), name, &wish.node, title)?;
+    let file = NameFile::write(Path::new(NAMES), name, &wish.label())?;
     let config = Config {
         name: name.to_owned(),
         max_read: MAX_TRANSFER,

@@ -45,6 +45,7 @@ const ASKED_AT_ONCE: u32 = 32;
 pub const PRESENTER: Presenter = Presenter {
     class: "gpio",
     ways: &["gpio-sim"],
+    named: true,
     options: options::OPTIONS,
     check,
     attach: |opener, wish, _| Box::pin(attach_with(opener, wish, sim::make)),

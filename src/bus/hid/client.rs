@@ -16,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use super::hardware::Maker;
 use super::hardware::real::{UINPUT, UinputMaker};
 use super::op::{Start, StartPar, Started};
+use crate::bus::names::{self, NAMES, NameFile};
 use crate::bus::outage::{Returning, again};
 use crate::bus::{
     AttachError, Attaching, BusStream, Ended, Handle, Local, Opener, Presenter, Wish,
@@ -35,6 +36,7 @@ const MAX_PHYS: usize = 200;
 pub const PRESENTER: Presenter = Presenter {
     class: "hid",
     ways: &["uinput"],
+    named: true,
     options: &[
         (
             "grab",
@@ -73,7 +75,11 @@ pub async fn attach(
     wish: Wish,
 ) -> Result<Local, AttachError> {
     let given = open(&*opener, &wish).await?;
-    let made = maker.make(given.device.clone(), phys(&wish)).await;
+    let phys = phys(&wish);
+    // The kernel tells of it before its event device has a number here.
+    let key = names::of_phys(&phys);
+    let file = key.and_then(|key| NameFile::try_write(Path::new(NAMES), &key, &wish.label()));
+    let made = maker.make(given.device.clone(), phys).await;
     let made = made.map_err(cannot_make).inspect_err(|_| {
         // The owner gets its device back.
         given.stream.outlet.reset(Status::Ok);
@@ -91,6 +97,7 @@ pub async fn attach(
     let asked = detach.clone();
     tokio::task::spawn_local(async move {
         let why = bridge.run(&asked).await;
+        drop(file);
         // Nobody may wait for it.
         let _ = tell.send(why);
     });

@@ -19,6 +19,7 @@ const CUSE: &str = "cuse";
 pub const PRESENTER: Presenter = Presenter {
     class: "i2c",
     ways: &["usb", CUSE],
+    named: false,
     options: &[],
     check,
     attach: |opener, wish, here| -> Attaching {

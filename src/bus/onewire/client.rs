@@ -24,6 +24,7 @@ use owner::Owner;
 pub const PRESENTER: Presenter = Presenter {
     class: "onewire",
     ways: &["ds2490"],
+    named: false,
     options: &[],
     check,
     attach: |opener, wish, here| -> Attaching {

@@ -30,6 +30,7 @@ use channel::{Channel, Fate};
 pub const PRESENTER: Presenter = Presenter {
     class: "pwm",
     ways: &[],
+    named: false,
     options: settings::OPTIONS,
     check: || Ok(()),
     attach: |opener, wish, _| Box::pin(attach(opener, wish)),

@@ -15,10 +15,12 @@ mod request;
 mod reset;
 mod seqnum;
 mod socket;
+mod told;
 mod urbs;
 
 pub use answer::Violation;
 pub use outage::{Line, Way};
+pub use told::{Told, tell_udev};
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -192,6 +194,8 @@ impl Drop for ResetNotice {
 struct Shared {
     port: Cell<PortId>,
     stop: Notify,
+    /// The port has changed.
+    moved: Notify,
     /// There is a session with the owner.
     live: Cell<bool>,
     /// How many are resetting the port.
@@ -309,6 +313,7 @@ fn start(
     let shared = Rc::new(Shared {
         port: Cell::new(port),
         stop: Notify::new(),
+        moved: Notify::new(),
         live: Cell::new(true),
         announced: Cell::new(0),
     });

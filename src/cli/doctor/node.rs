@@ -1,10 +1,14 @@
 //! What this node must have: its state, a believable clock, the group.
 
+use std::path::Path;
+
 use nix::unistd::{Gid, Group, Uid, getgroups};
 
 use super::machine::Machine;
 use super::{Check, Verdict};
 use crate::cli::output::{date, label};
+use crate::daemon::client::rules::{self, Rules};
+use crate::daemon::control::Side;
 use crate::daemon::control::listen::GROUP;
 use crate::daemon::control::message::ControlError;
 use crate::daemon::state::{BUILD_FLOOR, StateDir, StateError};
@@ -111,6 +115,25 @@ fn judge_clock(wall: WallClock, floor: u64, rtc: bool) -> Check {
 }
 
 /// The group that may use the control sockets without sudo.
+/// Whether the rules by which devices become local by themselves are understood.
+pub(super) fn rules(config: &Path) -> Check {
+    const NAME: &str = "rules";
+    let file = rules::file(config);
+    let path = file.display();
+    match std::fs::read_to_string(&file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Check::ok(NAME, "none, so every device is attached by hand")
+        }
+        Err(error) => Check::warn(NAME, format!("{path} cannot be read: {error}")),
+        Ok(text) => match Rules::parse(&text) {
+            Ok(rules) => Check::ok(NAME, format!("{} in {path}", rules.all().len())),
+            Err(why) => Check::fail(NAME, format!("{path} is not understood: {why}"))
+                .mend(format!("sudoedit {path}")),
+        },
+    }
+    .only(Side::Client)
+}
+
 pub(super) fn group() -> Check {
     const NAME: &str = "group";
     if Uid::effective().is_root() {

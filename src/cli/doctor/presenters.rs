@@ -38,6 +38,7 @@ mod tests {
     const PRESENT: Presenter = Presenter {
         class: "echo",
         ways: &[],
+        named: false,
         options: &[],
         check: || Ok(()),
         attach: |_, _, _| unreachable!(),

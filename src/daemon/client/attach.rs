@@ -19,6 +19,7 @@ use crate::daemon::control::Conversation;
 use crate::daemon::control::message::{AttachedDevice, ControlError, NodeName};
 use crate::daemon::peer::Peer;
 use crate::kernel::vhci::PortId;
+use crate::wire::crc16;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::Status;
 
@@ -129,13 +130,19 @@ impl Client {
             session: (stream.outlet, stream.inbound),
             way: Way::of(Rc::<Hub>::clone(hub), request, &response),
         };
-        let attachment = match client::attach_line(&self.vhci, None, &response, line) {
+        let identity = format!("{}/{}", node.id, target.brief.dev);
+        let pin = Some(crc16::checksum(identity.as_bytes()));
+        let attachment = match client::attach_line(&self.vhci, pin, &response, line) {
             Ok(attachment) => attachment,
             Err(error) => {
                 outlet.reset(Status::Ok);
                 return Err(self.not_attached(&error, target.name()));
             }
         };
+        let label = self
+            .auto
+            .label(&node, &target.brief.dev, &target.brief.name);
+        let told = client::tell_udev(&self.vhci, attachment.handle(), label);
         let follow = target.port.is_some().then(|| Rc::clone(hub));
         let form = Form::Usb {
             handle: attachment.handle(),
@@ -143,6 +150,7 @@ impl Client {
         };
         let attached = Attached::new(node, target, form);
         self.attached.borrow_mut().push(Rc::clone(&attached));
+        attached.keep_until_gone(told);
         let watching = watch(Rc::clone(self), Rc::clone(&attached), attachment, follow);
         tokio::task::spawn_local(watching);
         Ok(attached)

@@ -126,6 +126,15 @@ impl Attached {
         }
     }
 
+    /// Drops something once it is gone.
+    pub(super) fn keep_until_gone(self: &Rc<Self>, thing: impl Sized + 'static) {
+        let attached = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            attached.gone().await;
+            drop(thing);
+        });
+    }
+
     /// What it is on this machine now.
     pub(super) fn files(&self, vhci: &Vhci) -> Vec<String> {
         match &self.form {
@@ -163,6 +172,7 @@ impl Attached {
             live: !self.ended.get() && self.has_session(),
             age: clock::mono().since(self.since).as_secs(),
             files: Vec::new(),
+            auto: false,
             waiting: None,
         }
     }
@@ -190,5 +200,6 @@ impl Client {
         self.attached
             .borrow_mut()
             .retain(|other| !Rc::ptr_eq(other, attached));
+        self.auto.changed(&attached.node.id);
     }
 }

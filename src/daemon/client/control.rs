@@ -46,8 +46,13 @@ impl ControlHandler for Rc<Client> {
                     options,
                     grace: grace.map(Duration::from_secs),
                 };
-                Ok(Reply::Attached(self.attach(&hub, wanted, asker).await?))
+                let attached = self.attach(&hub, wanted, asker).await?;
+                if let Some(held) = self.find_attached(&attached.node.id, &attached.device) {
+                    self.auto.taken_up(&held.node.id, &held.id);
+                }
+                Ok(Reply::Attached(attached))
             }
+            Request::AutoList => Ok(Reply::Auto(self.auto_status())),
             Request::Operate {
                 node,
                 device,
@@ -94,7 +99,16 @@ impl Client {
                 .iter()
                 .map(|a| a.info(&self.vhci))
                 .chain(self.waiting.borrow().iter().map(|waiting| waiting.info()))
+                .map(|device| self.with_auto(device))
                 .collect(),
+            rules_problem: self.auto.problem(),
+        }
+    }
+
+    fn with_auto(&self, device: AttachedDevice) -> AttachedDevice {
+        AttachedDevice {
+            auto: self.auto.wants(&device.node, &device.device),
+            ..device
         }
     }
 
@@ -150,7 +164,7 @@ impl Client {
     }
 
     /// A node for people, with its name if this one knows it.
-    fn node_name(&self, node: &[u8; 16]) -> NodeName {
+    pub(super) fn node_name(&self, node: &[u8; 16]) -> NodeName {
         let id = hex::encode(node);
         if id == self.name.id {
             return self.name.clone();
@@ -203,8 +217,10 @@ impl Client {
             Held::Attached(attached) => attached.info(&self.vhci),
             Held::Waiting(waiting) => waiting.info(),
         });
-        let infos = infos.collect();
+        let infos = infos.map(|device| self.with_auto(device)).collect();
         for device in &devices {
+            let was = device.was();
+            self.auto.put_away(&was.node.id, &was.id);
             match device {
                 Held::Attached(attached) => attached.detach(),
                 Held::Waiting(waiting) => waiting.give_up(),

@@ -1,10 +1,12 @@
 //! One node that has hardware: its addresses, and the task that keeps a session with it.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::Client;
 use crate::bus;
@@ -21,13 +23,16 @@ use crate::session::Entropy;
 use crate::session::identity::NodeId;
 use crate::session::psk::PskUse;
 use crate::session::{CloseReason, Dial, HandshakeError, HeldTicket, Session};
-use crate::transport::tcp;
+use crate::transport::{TransportError, tcp};
 use crate::wire::flags::Tier;
 use crate::wire::status::{Status, sub};
 use crate::wire::time::Mono;
 
-/// Time for each address to accept a connection.
-const DIAL: Duration = Duration::from_secs(5);
+/// Time for each address to accept a connection: at the first attempt, and at most. The kernel asks again
+/// after one, three, seven seconds only; whoever begins anew is there sooner when the link is back.
+const DIAL: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+/// The same while a device waits.
+const DIAL_SOON: Duration = Duration::from_secs(2);
 /// Pauses between attempts: the first, and the longest. Each is cut by up to a half at random, so that the
 /// nodes of a house do not all come at once when their hub is back.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -50,6 +55,8 @@ pub(super) struct Hub {
     addresses: RefCell<Vec<String>>,
     status: RefCell<Standing>,
     peer: RefCell<Option<Peer>>,
+    /// The address that the last session came by, and whether nobody has answered there since.
+    last: RefCell<(String, bool)>,
     /// How the last session ended.
     end: RefCell<Option<Rc<End>>>,
     /// Of the last session, to go on with it.
@@ -81,6 +88,7 @@ impl Hub {
             addresses: RefCell::new(addresses),
             status: RefCell::new(status),
             peer: RefCell::default(),
+            last: RefCell::default(),
             end: RefCell::default(),
             ticket: RefCell::default(),
             changed: Notify::new(),
@@ -126,6 +134,16 @@ impl Hub {
             .borrow()
             .clone()
             .filter(|peer| peer.ended().is_none())
+    }
+
+    /// Waits for something to change.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Whether no program listens any more where the last session came by.
+    pub(super) fn has_refused(&self) -> bool {
+        self.peer.borrow().is_none() && self.last.borrow().1
     }
 
     /// How the session ended that was last; nothing while there is one.
@@ -203,10 +221,10 @@ enum Setback {
 
 /// Keeps a session with the node, for ever.
 pub(super) async fn keep(client: Rc<Client>, hub: Rc<Hub>) {
-    let mut pause = PAUSES.0;
+    let (mut pause, mut patience) = (PAUSES.0, DIAL.0);
     loop {
         let began = clock::mono();
-        let setback = connect(&client, &hub).await;
+        let setback = connect(&client, &hub, patience).await;
         let was_of_use =
             hub.standing().0 == Link::Connected && clock::mono().since(began) >= USEFUL_SESSION;
         match setback {
@@ -221,11 +239,16 @@ pub(super) async fn keep(client: Rc<Client>, hub: Rc<Hub>) {
             }
         }
         if was_of_use {
-            pause = PAUSES.0;
+            (pause, patience) = (PAUSES.0, DIAL.0);
+        } else {
+            patience = (patience * 2).min(DIAL.1);
         }
         tokio::select! {
             () = tokio::time::sleep(jittered(pause)) => pause = (pause * 2).min(PAUSES.1),
-            () = hub.try_now.notified() => tokio::time::sleep(SOON).await,
+            () = hub.try_now.notified() => {
+                patience = patience.min(DIAL_SOON);
+                tokio::time::sleep(SOON).await;
+            }
         }
     }
 }
@@ -239,15 +262,18 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 /// Tries every address and stays in the session that comes about, until it ends.
-async fn connect(client: &Rc<Client>, hub: &Rc<Hub>) -> Setback {
+async fn connect(client: &Rc<Client>, hub: &Rc<Hub>, patience: Duration) -> Setback {
     let addresses = hub.addresses.borrow().clone();
     let mut problems = Vec::new();
     // An address may have gone over to another machine: no reason to leave out the others.
     let mut passing = addresses.is_empty();
     for address in addresses {
         hub.set(Link::Connecting, Some(&address), None);
-        match greet(client, hub, &address).await {
-            Ok(greeted) => return stay(client, hub, greeted).await,
+        match greet(client, hub, &address, patience).await {
+            Ok(greeted) => {
+                *hub.last.borrow_mut() = (address, false);
+                return stay(client, hub, greeted).await;
+            }
             Err(setback) => {
                 passing |= matches!(setback, Setback::Passing(_));
                 let (Setback::Passing(problem) | Setback::Final(problem)) = setback;
@@ -263,10 +289,19 @@ async fn connect(client: &Rc<Client>, hub: &Rc<Hub>) -> Setback {
     }
 }
 
-async fn greet(client: &Client, hub: &Hub, address: &str) -> Result<Greeted, Setback> {
+async fn greet(
+    client: &Client,
+    hub: &Hub,
+    address: &str,
+    patience: Duration,
+) -> Result<Greeted, Setback> {
     let dial = async || {
-        let path = tcp::dial(address, DIAL).await;
-        path.map_err(|error| Setback::Passing(error.to_string()))
+        let path = tcp::dial(address, patience).await;
+        path.map_err(|error| {
+            let mut last = hub.last.borrow_mut();
+            last.1 |= last.0 == address && is_refusal(&error);
+            Setback::Passing(error.to_string())
+        })
     };
     let mut path = dial().await?;
     let node = client
@@ -308,6 +343,22 @@ async fn greet(client: &Client, hub: &Hub, address: &str) -> Result<Greeted, Set
         )));
     }
     Ok(greeted)
+}
+
+/// Whether the machine is there and no program listens.
+fn is_refusal(error: &TransportError) -> bool {
+    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    match error {
+        TransportError::Unreachable { attempts, .. } => {
+            attempts.iter().any(|(_, error)| refused(error))
+        }
+        TransportError::Io { .. }
+        | TransportError::Oversize { .. }
+        | TransportError::Empty
+        | TransportError::Truncated
+        | TransportError::Closed
+        | TransportError::Resolve { .. } => false,
+    }
 }
 
 fn setback(error: &GreetError) -> Setback {
@@ -357,6 +408,7 @@ async fn stay(client: &Rc<Client>, hub: &Rc<Hub>, greeted: Greeted) -> Setback {
         *hub.name.borrow_mut() = peer.name();
         *hub.peer.borrow_mut() = Some(peer.clone());
         hub.set(Link::Connected, Some(&address), None);
+        client.auto.wake();
         tracing::info!(node = hub.node().name, address, "connected");
     }
     let end = peer.closed().await;

@@ -14,7 +14,7 @@ use crate::link::connection::End;
 use crate::wire::opcode::Opcode;
 
 /// While a device waits for its owner, so often an attempt to connect is asked for.
-const ATTEMPT: Duration = Duration::from_secs(5);
+const ATTEMPT: Duration = Duration::from_secs(1);
 
 impl From<CallError> for AskError {
     fn from(error: CallError) -> Self {
@@ -27,6 +27,17 @@ impl From<CallError> for AskError {
 }
 
 impl Hub {
+    /// Whether nothing is kept there for the session that was last.
+    fn keeps_nothing(&self) -> bool {
+        self.has_refused()
+            || self.last_end().is_some_and(|end| match *end {
+                End::ClosedByPeer(_) | End::ClosedHere(_) | End::Violation(_) | End::Revoked => {
+                    true
+                }
+                End::Forged | End::Silent | End::Exhausted | End::PathLost => false,
+            })
+    }
+
     fn session(&self) -> Result<Peer, AskError> {
         self.peer()
             .ok_or_else(|| AskError::Ended("it is over".to_owned()))
@@ -62,10 +73,15 @@ impl Opener for Hub {
         })
     }
 
-    fn is_over(&self) -> bool {
-        self.last_end().is_some_and(|end| match *end {
-            End::ClosedByPeer(_) | End::ClosedHere(_) | End::Violation(_) | End::Revoked => true,
-            End::Forged | End::Silent | End::Exhausted | End::PathLost => false,
+    fn over(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(async move {
+            loop {
+                let changed = self.changed();
+                if self.keeps_nothing() {
+                    return;
+                }
+                changed.await;
+            }
         })
     }
 

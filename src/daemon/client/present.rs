@@ -99,7 +99,10 @@ impl Client {
         let failed = |error: &AttachError| not_attached(error, &node, target.name());
         (presenter.check)().map_err(|error| failed(&error))?;
         asker.step(format!("asking {} for {}", node.name, target.name()));
+        let label = self.auto.label(&node, target.name(), &target.brief.name);
         let wish = Wish {
+            link: Some(label.name),
+            access: label.access,
             name: wanted.name,
             way: wanted.way,
             options: wanted.options,

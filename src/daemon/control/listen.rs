@@ -49,9 +49,22 @@ pub struct Conversation {
     lines: mpsc::UnboundedSender<Line>,
     answers: tokio::sync::Mutex<mpsc::Receiver<bool>>,
     gone: watch::Receiver<bool>,
+    /// Of nobody, who stays.
+    _here: Option<watch::Sender<bool>>,
 }
 
 impl Conversation {
+    /// Nobody, who hears nothing and stays to the end: for what a daemon does by itself.
+    pub fn nobody() -> Self {
+        let (here, gone) = watch::channel(false);
+        Self {
+            lines: mpsc::unbounded_channel().0,
+            answers: tokio::sync::Mutex::new(mpsc::channel(1).1),
+            gone,
+            _here: Some(here),
+        }
+    }
+
     /// Tells the asker something; lost when it is gone.
     pub fn progress(&self, progress: Progress) {
         let _ = self.lines.send(Line::Progress(progress));
@@ -280,6 +293,7 @@ async fn handle(
         lines,
         answers: tokio::sync::Mutex::new(answers),
         gone,
+        _here: None,
     };
     let mut work = std::pin::pin!(handler.handle(request, &conversation));
     let result = loop {

@@ -3,6 +3,7 @@
 //!
 //! All ids are lower-case hexadecimal, all times seconds, unless a name says otherwise.
 
+mod auto;
 mod error;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::acl::Mode;
 
+pub use auto::{AutoDevice, AutoRule, AutoStatus, RuleState};
 pub use error::{ControlError, ErrorKind};
 
 /// The version of these messages; a daemon refuses a request of another one.
@@ -84,6 +86,8 @@ pub enum Request {
         /// Node name, node-id or its beginning.
         node: String,
     },
+    /// Client: the rules by which devices become local by themselves; [`Reply::Auto`].
+    AutoList,
     /// Client: make a remote device local; sends [`Progress::Step`]; [`Reply::Attached`].
     Attach {
         /// Node name, node-id or its beginning.
@@ -263,6 +267,8 @@ pub enum Reply {
     Detached(Vec<AttachedDevice>),
     /// To [`Request::Reset`].
     Reset(Vec<AttachedDevice>),
+    /// To [`Request::AutoList`].
+    Auto(AutoStatus),
     /// To [`Request::Operate`]: what came of it, as its bus tells it.
     Operated(serde_json::Value),
     /// To [`Request::Lock`].
@@ -401,6 +407,9 @@ pub struct ClientStatus {
     pub nodes: Vec<PeerInfo>,
     /// Devices that are local now.
     pub attached: Vec<AttachedDevice>,
+    /// Why the rules in `client.toml` are not those that are in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules_problem: Option<String>,
 }
 
 /// How a connection stands.
@@ -560,6 +569,9 @@ pub struct AttachedDevice {
     pub age: u64,
     /// What it is on this machine, as far as known: `/dev/sdb`, `/dev/ttyUSB0`, `mc-can0`.
     pub files: Vec<String>,
+    /// A rule attaches it by itself. After [`Reply::Detached`]: it would, but leaves it alone now.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub auto: bool,
     /// It was unplugged: seconds that are left for another one to be plugged into its port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<u64>,

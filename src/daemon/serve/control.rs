@@ -68,7 +68,8 @@ impl ControlHandler for Server {
             request @ (Request::Who | Request::Lock { .. } | Request::Unlock { .. }) => {
                 self.lock_request(request).await
             }
-            Request::Attach { .. }
+            Request::AutoList
+            | Request::Attach { .. }
             | Request::Detach { .. }
             | Request::Reset { .. }
             | Request::Operate { .. } => Err(wrong_half()),

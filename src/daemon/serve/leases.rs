@@ -23,7 +23,7 @@ use crate::wire::status::{Status, sub};
 
 /// How long a device is kept when the other machine itself has ended the connection: its program was
 /// killed, or something between the two machines lost its memory. In the latter case it is back soon.
-const BRIEF: Duration = Duration::from_millis(1500);
+const BRIEF: Duration = Duration::from_secs(2);
 
 /// Who may come back to which use of a device.
 #[derive(Default)]

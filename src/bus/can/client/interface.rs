@@ -1,6 +1,7 @@
 //! The local interface: made, marked as ours, removed.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -9,11 +10,14 @@ use super::here;
 use super::options::{Wanted, Way};
 use crate::bus::can::enumerate::OURS;
 use crate::bus::can::hardware::CanHost;
+use crate::bus::names::{Label, NAMES, NameFile};
 use crate::bus::{AttachError, Wish};
 use crate::kernel::can::{Kind, MTU_CLASSIC, MTU_FD, NAME_MAX};
 
 /// Numbers that are tried after a name that is taken.
 const NUMBERS: u32 = 100;
+/// Where the kernel has its interfaces.
+const INTERFACES: &str = "/sys/class/net";
 
 /// What is to be made.
 #[derive(Clone, Debug)]
@@ -23,6 +27,7 @@ pub(super) struct Plan {
     name: Result<String, String>,
     alias: String,
     mtu: u32,
+    label: Label,
 }
 
 impl Plan {
@@ -32,6 +37,7 @@ impl Plan {
             name: wish.name.clone().ok_or_else(|| default_name(wish)),
             alias: format!("{OURS}{}/{}", wish.node, wish.device),
             mtu: if fd { MTU_FD } else { MTU_CLASSIC },
+            label: wish.label(),
         }
     }
 
@@ -67,6 +73,8 @@ pub(super) struct Interface {
     name: String,
     index: u32,
     port: u32,
+    /// Tells udev of it.
+    file: Option<NameFile>,
 }
 
 impl Interface {
@@ -87,8 +95,11 @@ impl Interface {
 
     /// Removes it; no harm if somebody did already.
     pub(super) async fn remove(self) -> io::Result<()> {
-        let Self { host, index, .. } = self;
+        let Self {
+            host, index, file, ..
+        } = self;
         let removed = tokio::task::spawn_blocking(move || gone(host.delete(index))).await;
+        drop(file);
         removed.map_err(io::Error::other)?
     }
 }
@@ -108,8 +119,17 @@ fn make(host: &Arc<dyn CanHost>, plan: &Plan) -> Result<Interface, AttachError> 
             Way::Vcan => (Kind::Vcan, name.clone()),
             Way::Vxcan => (Kind::Vxcan(peer.clone()), peer),
         };
+        // Another device's file must stay as it is.
+        let file = (!Path::new(INTERFACES).join(&name).exists())
+            .then(|| NameFile::try_write(Path::new(NAMES), &name, &plan.label));
         match host.create(&name, &kind, plan.mtu) {
-            Ok(()) => return set_up(host, &name, &port, &plan.alias),
+            Ok(()) => {
+                let interface = set_up(host, &name, &port, &plan.alias)?;
+                return Ok(Interface {
+                    file: file.flatten(),
+                    ..interface
+                });
+            }
             Err(error) if error.raw_os_error() == Some(Errno::EEXIST as i32) => {}
             Err(cause) => return Err(here("cannot make a virtual CAN interface", cause)),
         }
@@ -144,6 +164,7 @@ fn set_up(
             name: name.to_owned(),
             index,
             port,
+            file: None,
         }),
         Err(cause) => {
             // What made it fail is to be told, not this.

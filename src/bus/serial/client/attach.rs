@@ -10,7 +10,7 @@ use super::pump::{self, Pump, Steering, outgoing};
 use super::settings;
 use super::termios::Termios;
 use crate::bus::chardev::make::{self, Made};
-use crate::bus::chardev::names::NameFile;
+use crate::bus::names::NameFile;
 use crate::bus::serial::op::{Lines, Mode, OpenRequest, Settings};
 use crate::bus::{
     AskError, AttachError, Attaching, BusStream, Inbound, Local, Opener, OperateError, Operating,
@@ -28,6 +28,7 @@ const NUMBERS: u32 = 256;
 pub const PRESENTER: Presenter = Presenter {
     class: "serial",
     ways: &["cuse"],
+    named: true,
     options: &[],
     check: make::check,
     attach: |opener, wish, _| -> Attaching { Box::pin(attach(opener, wish)) },

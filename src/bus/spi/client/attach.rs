@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::lent::Lent;
 use super::pump::{Pump, Steering};
 use crate::bus::chardev::make::{self, Made};
-use crate::bus::chardev::names::NameFile;
+use crate::bus::names::NameFile;
 use crate::bus::outage::{Returning, again};
 use crate::bus::spi::enumerate::numbers;
 use crate::bus::spi::op::{Change, OpenRequest, Opened, Settings};
@@ -30,6 +30,7 @@ const PLAIN: Settings = Settings {
 pub const PRESENTER: Presenter = Presenter {
     class: "spi",
     ways: &["cuse"],
+    named: false,
     options: &[],
     check: make::check,
     attach: |opener, wish, _| -> Attaching { Box::pin(attach(opener, wish)) },

@@ -55,9 +55,17 @@ impl Way {
     /// Waits for the owner and has itself given the kept device.
     pub(super) fn back(&self) -> Returning<(AttachResponse, BusStream)> {
         let request = self.request.clone();
-        outage::again(Rc::clone(&self.opener), self.grace, move |opener| {
+        let again = outage::again(Rc::clone(&self.opener), self.grace, move |opener| {
             let request = request.clone();
             async move { open(&*opener, &request).await }
+        });
+        let opener = Rc::clone(&self.opener);
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                () = opener.over() => Err(bus::Ended::Session),
+                back = again => back,
+            }
         })
     }
 
@@ -88,7 +96,7 @@ async fn open(
 impl Pump {
     /// The session is lost; true when there is a way back. Nothing more is sent until then.
     pub(super) fn lose(&mut self) -> bool {
-        let Some(way) = self.way.as_ref().filter(|way| !way.opener.is_over()) else {
+        let Some(way) = &self.way else {
             return false;
         };
         tracing::info!(port = %self.port(), "session lost; the device keeps its port");

@@ -166,6 +166,7 @@ impl Pump {
         self.resets = ResetWatch::new();
         self.plug = Some(plug);
         self.shared.port.set(port);
+        self.shared.moved.notify_one();
     }
 
     async fn serve(&mut self) -> Stop {
