@@ -74,6 +74,8 @@ struct Server {
     acl: RefCell<Acl>,
     registry: RefCell<Registry>,
     titles: RefCell<Titles>,
+    /// Who changed titles lately.
+    titled: RefCell<refusals::Refusals<NodeId>>,
     /// Rules have changed.
     rules: Notify,
     locks: locks::Locks,
@@ -189,6 +191,7 @@ impl Server {
             acl: RefCell::new(state.acl()?),
             locks: locks::Locks::new(state.fence()?),
             titles: RefCell::new(state.titles()?),
+            titled: RefCell::default(),
             rules: Notify::new(),
             state,
             name,

@@ -1,6 +1,7 @@
 //! The access list over the wire, for nodes with the role `admin` (profile 17.2, 19.3).
 
 use super::Server;
+use super::control::node_name;
 use super::dispatch::{Answer, bad_payload, internal};
 use super::streams::in_time;
 use crate::daemon::audit::{Record, What};
@@ -32,7 +33,7 @@ impl Server {
             return self.acl_get(&dev);
         }
         in_time(true, request.age_secs)?;
-        let (pattern, summary, version) = match request.opcode {
+        let (pattern, summary, (version, changed)) = match request.opcode {
             Opcode::AclSet => {
                 let (dev, entries, ver) = AclSetRequest::decode(payload).map_err(bad_payload)?;
                 let summary = format!("{} entries", entries.len());
@@ -57,8 +58,11 @@ impl Server {
                 (dev, format!("no entry for {sub} any longer"), version)
             }
         };
-        let record = Record::new(What::AclChanged).on(&pattern).because(summary);
-        self.record(peer, record);
+        if changed {
+            let record = Record::new(What::AclChanged).on(&pattern).because(summary);
+            // Whatever else this node has filled its share of the log with.
+            self.audit.write(&record.of(node_name(peer)));
+        }
         AclVersion { ver: version }.encode().map_err(internal)
     }
 
@@ -75,12 +79,12 @@ impl Server {
         response.encode().map_err(internal)
     }
 
-    /// Changes the stored list and what rests on it; the version afterwards. Nothing is stored when
-    /// nothing is different.
+    /// Changes the stored list and what rests on it; the version afterwards, and whether anything is
+    /// different. Nothing is stored otherwise.
     fn change_acl(
         &self,
         change: impl FnOnce(&mut Acl) -> Result<bool, NotSet>,
-    ) -> Result<u64, Refused> {
+    ) -> Result<(u64, bool), Refused> {
         let state = self.state.lock().map_err(internal)?;
         let mut acl = state.acl().map_err(internal)?;
         let changed = change(&mut acl).map_err(|error| not_set(&error))?;
@@ -89,7 +93,7 @@ impl Server {
             drop(state);
             self.reload().map_err(internal)?;
         }
-        Ok(acl.version())
+        Ok((acl.version(), changed))
     }
 }
 

@@ -10,12 +10,14 @@ use super::look::Hardware;
 use crate::bus::usb;
 use crate::daemon::audit::{Record, What};
 use crate::daemon::peer::Peer;
+use crate::daemon::state::StateError;
 use crate::device::acl::Need;
 use crate::device::id::DeviceId;
 use crate::device::op::{
     CapabilitiesResponse, ConfigureRequest, ConfigureResponse, DeviceRequest, TITLE,
 };
 use crate::device::registry::Refusal;
+use crate::kernel::clock;
 use crate::wire::error::ErrorMap;
 use crate::wire::msgpack::{self, Value};
 use crate::wire::opcode::Opcode;
@@ -41,13 +43,11 @@ impl Server {
         }
         if let Some(title) = request.set.get(TITLE) {
             let title = title_of(title).map_err(bad_payload)?;
-            self.set_title(&device.id, title).map_err(|error| {
-                let error = ErrorMap::new(sub::LIMIT).with_msg(error.to_string());
-                (Status::BadRequest, error)
-            })?;
-            let record = Record::new(What::Configured).on(&device.id);
-            self.record(peer, record.because(TITLE));
-            self.scan().await;
+            if self.set_title(peer, &device.id, title)? {
+                let record = Record::new(What::Configured).on(&device.id);
+                self.record(peer, record.because(TITLE));
+                self.scan().await;
+            }
         }
         let titles = self.titles.borrow();
         let title = titles.of(&device.id).map_or(Value::Nil, Value::from);
@@ -55,14 +55,37 @@ impl Server {
         ConfigureResponse { set }.encode().map_err(internal)
     }
 
-    fn set_title(&self, device: &DeviceId, title: Option<&str>) -> anyhow::Result<()> {
-        let state = self.state.lock()?;
-        let mut titles = state.titles()?;
-        if titles.set(device, title)? {
-            state.store_titles(&titles)?;
+    /// False when it is so already. Each change is written to the disk: no node may make many.
+    fn set_title(
+        &self,
+        peer: &Peer,
+        device: &DeviceId,
+        title: Option<&str>,
+    ) -> Result<bool, (Status, ErrorMap)> {
+        if self.titles.borrow().of(device) == title {
+            return Ok(false);
         }
+        let node = peer.identity().node_id;
+        let heard = self.titled.borrow_mut().hear(node, None, clock::mono());
+        if heard.is_none() {
+            let error = ErrorMap::new(sub::BUSY).with_msg("titles are changed too often");
+            return Err((Status::ServiceUnavailable, error));
+        }
+        let store = || {
+            let state = self.state.lock()?;
+            let mut titles = state.titles()?;
+            titles.set(device, title)?;
+            state.store_titles(&titles)?;
+            Ok(titles)
+        };
+        let titles = store().map_err(|error| match error {
+            StateError::Rule(text) => {
+                (Status::BadRequest, ErrorMap::new(sub::LIMIT).with_msg(text))
+            }
+            error => internal(error),
+        })?;
         *self.titles.borrow_mut() = titles;
-        Ok(())
+        Ok(true)
     }
 
     pub(super) async fn device_capabilities(&self, peer: &Peer, payload: &[u8]) -> Answer {
