@@ -1,8 +1,6 @@
 //! The access list over the wire, what happens to those whom it lets in no longer, and what those
 //! whom it lets in may set.
 
-use std::time::Duration;
-
 use myclerk::device::acl::{Entry, MAX_ENTRIES, Mode, Subject};
 use myclerk::device::op::{
     AclGetResponse, AclGrantRequest, AclRevokeRequest, AclSetRequest, AclVersion,
@@ -18,9 +16,9 @@ use myclerk::wire::opcode::Opcode;
 use myclerk::wire::status::Status;
 
 use crate::echo::Start;
-use crate::machine::{Daemon, Machine, eventually};
+use crate::machine::{Daemon, Machine};
 use crate::member::{LAPTOP, OTHER};
-use crate::wire::{Session, Who, request, write_message};
+use crate::wire::{Session, Who};
 
 const CONTROL: Target = Target::On(StreamId::CONTROL);
 
@@ -73,12 +71,8 @@ impl Lab {
         Entry::new("echo:one".parse().unwrap(), self.subject(), mode)
     }
 
-    fn grant(&self, mode: Mode, until: Option<u64>) -> Vec<u8> {
-        let entry = Entry {
-            until,
-            ..self.entry(mode)
-        };
-        let entry = entry.into();
+    fn grant(&self, mode: Mode) -> Vec<u8> {
+        let entry = self.entry(mode).into();
         AclGrantRequest { entry }.encode().unwrap()
     }
 
@@ -126,7 +120,7 @@ fn only_an_administrator_sees_the_list_and_sets_it_on_what_it_knew() {
     let everything = [
         (Opcode::AclGet, get()),
         (Opcode::AclSet, set(&[], 1)),
-        (Opcode::AclGrant, lab.grant(Mode::ReadWrite, None)),
+        (Opcode::AclGrant, lab.grant(Mode::ReadWrite)),
         (Opcode::AclRevoke, lab.revoke()),
     ];
     for (opcode, payload) in everything {
@@ -145,7 +139,7 @@ fn only_an_administrator_sees_the_list_and_sets_it_on_what_it_knew() {
     assert_eq!(after, Ok(ver + 1));
     let same = change(&mut boss, Opcode::AclSet, &set(&read, ver + 1));
     assert_eq!(same, Ok(ver + 1), "nothing is different");
-    let granted = change(&mut boss, Opcode::AclGrant, &lab.grant(Mode::Write, None));
+    let granted = change(&mut boss, Opcode::AclGrant, &lab.grant(Mode::Write));
     assert_eq!(granted, Ok(ver + 2));
     lab.server = {
         drop(lab.server);
@@ -194,7 +188,7 @@ fn the_list_is_filled_over_the_wire_and_no_further() {
         change(&mut boss, Opcode::AclSet, &set(&full, ver)),
         Ok(ver + 1)
     );
-    let more = change(&mut boss, Opcode::AclGrant, &lab.grant(Mode::Read, None)).unwrap_err();
+    let more = change(&mut boss, Opcode::AclGrant, &lab.grant(Mode::Read)).unwrap_err();
     assert_eq!(&*more.sub, "limit");
     assert_eq!(list(&mut boss), (full, ver + 1));
     assert_eq!(
@@ -210,7 +204,7 @@ fn a_change_at_too_low_a_tier_is_refused_and_repeated_at_the_one_that_it_needs()
     low.dial.tier = Tier::T3;
     low.node.max_tier = Tier::T3;
     let mut session = Session::open(low, lab.server.address(), LAPTOP).unwrap();
-    let mut ask = |session: &mut Session| {
+    let ask = |session: &mut Session| {
         let mut request = Request::new(CONTROL, Opcode::AclRevoke, lab.revoke());
         request.min_tier = Tier::T3;
         let (_, corr) = session
@@ -267,48 +261,11 @@ fn an_open_stream_ends_with_the_right_to_it() {
     let lab = Lab::new();
     let (mut boss, mut guest) = (lab.boss(), lab.guest());
     open(&mut guest);
-    change(&mut boss, Opcode::AclGrant, &lab.grant(Mode::Read, None)).unwrap();
+    change(&mut boss, Opcode::AclGrant, &lab.grant(Mode::Read)).unwrap();
     assert_eq!(reset(&mut guest), "acl");
     let start = Start::payload("echo:one", 4);
     let refused = guest.refused(Target::New, Opcode::StreamStart, &start);
     assert_eq!(refused, "acl");
-
-    let soon = wall() + 1;
-    let limited = lab.grant(Mode::ReadWrite, Some(soon));
-    change(&mut boss, Opcode::AclGrant, &limited).unwrap();
-    open(&mut guest);
-    assert_eq!(reset(&mut guest), "acl");
-    assert!(wall() > soon, "not before");
-    let refused = guest.refused(Target::New, Opcode::StreamStart, &start);
-    assert_eq!(refused, "device", "it knows of it no longer");
-}
-
-fn wall() -> u64 {
-    let now = std::time::SystemTime::now();
-    now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
-}
-
-#[test]
-fn a_change_that_somebody_held_back_is_not_made_any_longer() {
-    let lab = Lab::new();
-    let mut boss = lab.boss();
-    let (_, ver) = list(&mut boss);
-    let sealed = |session: &mut Session, corr| {
-        let record = request(0, corr, Opcode::AclRevoke, &lab.revoke());
-        session.sealed(Tier::T4, &record).unwrap()
-    };
-    let held_back = sealed(&mut boss, 1_000);
-    // The limit is about the age, so it has to grow old.
-    std::thread::sleep(Duration::from_secs(12));
-    write_message(&mut boss.stream, &held_back).unwrap();
-    // An answer to what the link did not ask ends the session on this side.
-    boss.end();
-    let mut again = lab.boss();
-    assert_eq!(list(&mut again).1, ver, "it is not done");
-    let fresh = sealed(&mut again, 1_000);
-    write_message(&mut again.stream, &fresh).unwrap();
-    let mut third = lab.boss();
-    eventually("done", || (list(&mut third).1 == ver + 1).then_some(()));
 }
 
 fn configure(session: &mut Session, key: &str, value: Value) -> Result<Value, ErrorMap> {

@@ -144,9 +144,12 @@ fn the_lock_of_a_machine_that_was_killed_is_free_after_its_grace() {
     assert_eq!(laptop.run(&["attach", DEVICE]).code, 0);
     let waiting = desk.wait_for_lock();
     waiting.says("this machine is next");
+    let ended = lab.server.lines("session ended");
     // Killed.
     drop(holder);
-    lab.server.says("session ended");
+    eventually("its session is over", || {
+        (lab.server.lines("session ended") > ended).then_some(())
+    });
     assert_eq!(lab.owner().as_deref(), Some("laptop"), "it has its grace");
     let after = waiting.end().json();
     assert!(after["fence"].as_u64() > before["fence"].as_u64());
