@@ -235,6 +235,12 @@ impl Server {
         self.node.borrow().trust.present(wall_clock())
     }
 
+    /// The present by which access entries end. That of a clock which nobody synchronises counts too:
+    /// rather an entry ends early than never.
+    fn present_for_access(&self) -> u64 {
+        self.present().max(wall_clock().secs)
+    }
+
     /// Ends every session in order and waits until the devices are back with their drivers.
     async fn farewell(&self, stop: &mut signals::Stop) {
         self.stopping.set(true);

@@ -61,7 +61,7 @@ impl Server {
             policy: &policy,
             acl: &acl,
             caller,
-            now: self.present(),
+            now: self.present_for_access(),
         })
     }
 

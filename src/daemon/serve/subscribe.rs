@@ -38,7 +38,7 @@ pub(super) struct Subscription {
 pub(super) async fn expire(server: Rc<Server>) {
     let mut before = 0;
     loop {
-        let (over, more) = server.acl.borrow().expired(server.present());
+        let (over, more) = server.acl.borrow().expired(server.present_for_access());
         if over > before {
             server.rights_changed();
         }
