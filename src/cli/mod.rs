@@ -11,6 +11,7 @@ mod auto;
 mod can;
 mod capture;
 mod client;
+mod completions;
 mod detach;
 mod doctor;
 mod errors;
@@ -20,6 +21,7 @@ mod init;
 mod invite;
 mod join;
 mod list;
+mod man;
 mod members;
 mod output;
 mod pwm;
@@ -34,7 +36,7 @@ mod unexport;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use crate::daemon::config::{DEFAULT_CONFIG, Paths, Settings};
 use crate::daemon::logging::{self, Program};
@@ -132,6 +134,8 @@ enum Command {
     Pwm(pwm::Pwm),
     Status(status::Status),
     Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+    Man(man::Man),
     GuardDevices(guard_devices::GuardDevices),
 }
 
@@ -180,7 +184,9 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         | Command::Can(_)
         | Command::Pwm(_)
         | Command::Status(_)
-        | Command::Doctor(_) => Program::Subcommand,
+        | Command::Doctor(_)
+        | Command::Completions(_)
+        | Command::Man(_) => Program::Subcommand,
     };
     // Failing means that a test or an embedding program has set up logging already.
     let _ = logging::start(program, global.verbose);
@@ -213,14 +219,28 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::Pwm(args) => args.run(&context),
         Command::Status(status::Status {}) => status::Status::run(&context),
         Command::Doctor(args) => args.run(&context),
+        Command::Completions(args) => args.run(),
+        Command::Man(args) => args.run(&context),
         Command::GuardDevices(guard_devices::GuardDevices {}) => guard_devices::GuardDevices::run(),
     }
 }
 
+/// The command line as people see it, without the subcommands that only programs start.
+fn visible() -> clap::Command {
+    let whole = Cli::command();
+    let bare = Global::augment_args(clap::Command::new("myclerk"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(whole.get_about().cloned().unwrap_or_default())
+        .after_help(EXIT_CODES)
+        .arg_required_else_help(true);
+    let subcommands = whole
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set());
+    bare.subcommands(subcommands.cloned())
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
