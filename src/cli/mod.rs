@@ -7,6 +7,7 @@ mod acl;
 mod activity;
 mod ask;
 mod attach;
+mod audit;
 mod auto;
 mod can;
 mod capture;
@@ -21,6 +22,7 @@ mod init;
 mod invite;
 mod join;
 mod list;
+mod lock;
 mod man;
 mod members;
 mod output;
@@ -32,6 +34,8 @@ mod serial;
 mod serve;
 mod status;
 mod unexport;
+mod unlock;
+mod who;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -129,6 +133,10 @@ enum Command {
     Detach(detach::Detach),
     Auto(auto::Auto),
     Reset(reset::Reset),
+    Lock(lock::Lock),
+    Unlock(unlock::Unlock),
+    Who(who::Who),
+    Audit(audit::Audit),
     Serial(serial::Serial),
     Can(can::Can),
     Pwm(pwm::Pwm),
@@ -180,6 +188,10 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         | Command::Detach(_)
         | Command::Auto(_)
         | Command::Reset(_)
+        | Command::Lock(_)
+        | Command::Unlock(_)
+        | Command::Who(_)
+        | Command::Audit(_)
         | Command::Serial(_)
         | Command::Can(_)
         | Command::Pwm(_)
@@ -214,6 +226,10 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::Detach(args) => args.run(&context),
         Command::Auto(args) => args.run(&context),
         Command::Reset(args) => args.run(&context),
+        Command::Lock(args) => args.run(&context),
+        Command::Unlock(args) => args.run(&context),
+        Command::Who(who::Who {}) => who::Who::run(&context),
+        Command::Audit(args) => args.run(&context),
         Command::Serial(args) => args.run(&context),
         Command::Can(args) => args.run(&context),
         Command::Pwm(args) => args.run(&context),

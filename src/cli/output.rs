@@ -179,6 +179,12 @@ pub(super) fn date(secs: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
+/// A time, `2026-11-01 17:20:05`, from seconds since 1970 in UTC.
+pub(super) fn moment(secs: u64) -> String {
+    let (hours, minutes) = (secs / 3_600 % 24, secs / 60 % 60);
+    format!("{} {hours:02}:{minutes:02}:{:02}", date(secs), secs % 60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,5 +239,6 @@ mod tests {
                 "2026-11-01"
             ]
         );
+        assert_eq!(moment(1_709_164_799), "2024-02-28 23:59:59");
     }
 }

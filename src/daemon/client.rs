@@ -3,8 +3,8 @@
 //!
 //! One [`Client`] is shared by everything on the daemon's thread: the connections ([`hub`]), the
 //! family's news ([`family`]), the attached devices ([`attached`]), those of USB ([`attach`],
-//! [`follow`], [`reset`]) and of the other buses ([`present`]), and what the person at this machine
-//! asks ([`control`]) or has written down ([`auto`]).
+//! [`follow`], [`reset`]) and of the other buses ([`present`]), the locks of devices ([`locks`]), and
+//! what the person at this machine asks ([`control`]) or has written down ([`auto`]).
 
 mod attach;
 mod attached;
@@ -14,6 +14,7 @@ mod family;
 mod files;
 mod follow;
 mod hub;
+mod locks;
 mod opener;
 mod ports;
 mod present;
@@ -66,6 +67,8 @@ struct Client {
     presenters: &'static [&'static Presenter],
     attached: RefCell<Vec<Rc<Attached>>>,
     turns: Turns,
+    /// The locks that this machine has.
+    leases: RefCell<Vec<Rc<locks::Lease>>>,
     /// Attachments whose device may come back.
     waiting: RefCell<Vec<Rc<Waiting>>>,
     /// What becomes local by itself.
@@ -160,6 +163,7 @@ impl Client {
             presenters,
             attached: RefCell::default(),
             turns: Turns::default(),
+            leases: RefCell::default(),
             waiting: RefCell::default(),
             auto: Auto::new(&config.config),
             capture: Capture::open(config.capture.as_ref()).context("cannot write the capture")?,
@@ -180,6 +184,7 @@ impl Client {
             for device in &attached {
                 device.gone().await;
             }
+            self.give_locks_back().await;
             let peers: Vec<_> = self
                 .hubs
                 .borrow()

@@ -2,6 +2,7 @@
 
 mod addresses;
 pub mod admin;
+pub mod audit;
 mod capture;
 pub mod client;
 pub mod config;

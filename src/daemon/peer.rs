@@ -61,6 +61,10 @@ pub trait Service {
 
     /// Takes note of an event on stream 0.
     fn event(&self, peer: &Peer, opcode: Opcode, payload: &[u8]);
+
+    /// The peer gives up a request that is not answered yet and that neither a task of its stream nor
+    /// [`Peer::asked`] has. It must still be answered.
+    fn cancelled(&self, _peer: &Peer, _stream: StreamId, _corr: Corr) {}
 }
 
 /// Why a call brought no answer, or not the wanted one.
@@ -121,6 +125,44 @@ impl Drop for Calling<'_> {
     }
 }
 
+/// A request on stream 0 that may be answered by news before its final answer (profile 10.2).
+pub struct LongCall {
+    peer: Peer,
+    call: (StreamId, Corr),
+    answer: oneshot::Receiver<Answer>,
+    /// The latest news; older ones that nobody looked at are gone.
+    pub news: watch::Receiver<Vec<u8>>,
+}
+
+impl LongCall {
+    /// Waits for the final answer.
+    ///
+    /// # Errors
+    /// As [`Peer::call`].
+    pub async fn answer(&mut self) -> Result<Vec<u8>, CallError> {
+        self.peer.answer(&mut self.answer).await
+    }
+
+    /// Asks the peer to give it up. The final answer follows all the same, and may be a success.
+    pub fn cancel(&self) {
+        let (stream, corr) = self.call;
+        let mut connection = self.peer.0.connection.borrow_mut();
+        // A request that has its final answer needs no cancelling.
+        let _ = connection.link().cancel(clock::mono(), stream, corr);
+        drop(connection);
+        self.peer.0.wake();
+    }
+}
+
+impl Drop for LongCall {
+    fn drop(&mut self) {
+        self.peer.0.news.borrow_mut().remove(&self.call);
+        if self.peer.0.calls.borrow_mut().remove(&self.call).is_some() {
+            self.cancel();
+        }
+    }
+}
+
 /// A session with another node. Cheap to clone; the session lives as long as its tasks.
 #[derive(Clone)]
 pub struct Peer(Rc<Shared>);
@@ -150,13 +192,18 @@ impl Drop for Asked {
     }
 }
 
+/// By the request that they belong to.
+type ByCall<T> = RefCell<HashMap<(StreamId, Corr), T>>;
+
 struct Shared {
     connection: RefCell<Connection>,
     identity: PeerIdentity,
     service: Rc<dyn Service>,
     path: Rc<dyn PathControl>,
     streams: RefCell<HashMap<StreamId, mpsc::UnboundedSender<Inbound>>>,
-    calls: RefCell<HashMap<(StreamId, Corr), oneshot::Sender<Answer>>>,
+    calls: ByCall<oneshot::Sender<Answer>>,
+    /// Of calls whose answers may be several.
+    news: ByCall<watch::Sender<Vec<u8>>>,
     /// The writer has something to look at.
     work: Notify,
     /// The earliest timer may have moved forward.
@@ -173,7 +220,7 @@ struct Shared {
     /// The session, for what it holds of the hardware.
     caller: Caller,
     /// The peer's calls that are being worked on and may be given up.
-    asked: RefCell<HashMap<(StreamId, Corr), Caller>>,
+    asked: ByCall<Caller>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
 }
@@ -235,15 +282,38 @@ impl Peer {
         timeout: Duration,
     ) -> Result<Vec<u8>, CallError> {
         let on = Target::On(StreamId::CONTROL);
-        let (stream, corr, answer) = self.ask(on, opcode, payload, timeout)?;
+        let (stream, corr, mut answer) = self.ask(on, opcode, payload, timeout)?;
         let mut calling = Calling {
             peer: self,
             call: (stream, corr),
             answered: false,
         };
-        let answer = self.answer(answer).await;
+        let answer = self.answer(&mut answer).await;
         calling.answered = true;
         answer
+    }
+
+    /// Begins an operation on stream 0 whose answer may take long.
+    ///
+    /// # Errors
+    /// As [`Peer::call`].
+    pub fn begin(
+        &self,
+        opcode: Opcode,
+        payload: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<LongCall, CallError> {
+        let on = Target::On(StreamId::CONTROL);
+        let (stream, corr, answer) = self.ask(on, opcode, payload, timeout)?;
+        let (sender, news) = watch::channel(Vec::new());
+        let call = (stream, corr);
+        self.0.news.borrow_mut().insert(call, sender);
+        Ok(LongCall {
+            peer: self.clone(),
+            call,
+            answer,
+            news,
+        })
     }
 
     /// Performs an opener operation on a fresh stream; when it succeeds the stream is open.
@@ -256,14 +326,14 @@ impl Peer {
         payload: Vec<u8>,
         timeout: Duration,
     ) -> Result<(Vec<u8>, PeerStream), CallError> {
-        let (stream, _, answer) = self.ask(Target::New, opcode, payload, timeout)?;
+        let (stream, _, mut answer) = self.ask(Target::New, opcode, payload, timeout)?;
         // Registered before the answer, because what follows it may arrive in the same record.
         let handle = self.take_stream(stream);
         let mut opening = Opening {
             outlet: Rc::clone(&handle.outlet),
             answered: false,
         };
-        let opened = self.answer(answer).await;
+        let opened = self.answer(&mut answer).await;
         opening.answered = true;
         if opened.is_err() {
             self.0.streams.borrow_mut().remove(&stream);
@@ -295,7 +365,7 @@ impl Peer {
         Ok((stream, corr, receiver))
     }
 
-    async fn answer(&self, answer: oneshot::Receiver<Answer>) -> Result<Vec<u8>, CallError> {
+    async fn answer(&self, answer: &mut oneshot::Receiver<Answer>) -> Result<Vec<u8>, CallError> {
         match answer.await {
             Ok(Answer { status, payload }) if status.is_success() => Ok(payload),
             Ok(Answer { status, payload }) => Err(CallError::Refused {
@@ -310,6 +380,19 @@ impl Peer {
     /// Answers a request of the peer. An answer that is too large for the peer becomes an error.
     pub fn respond(&self, stream: StreamId, corr: Corr, status: Status, payload: Vec<u8>) {
         self.0.respond(stream, corr, status, payload);
+    }
+
+    /// Answers a request of the peer before its final answer; not sent while the link has no room.
+    pub fn respond_more(&self, stream: StreamId, corr: Corr, payload: Vec<u8>) {
+        let mut connection = self.0.connection.borrow_mut();
+        let sent = connection
+            .link()
+            .respond(stream, corr, Status::Ok, payload, true);
+        drop(connection);
+        if let Err(error) = sent {
+            tracing::debug!(%stream, %corr, %error, "news not sent");
+        }
+        self.0.wake();
     }
 
     /// Answers a request of the peer with an error map.

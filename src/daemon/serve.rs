@@ -2,8 +2,10 @@
 //!
 //! One [`Server`] is shared by everything on the daemon's thread. Its parts are one file each: who
 //! connects ([`sessions`]), what a peer asks ([`dispatch`]), what is plugged in ([`look`]) and who may
-//! see it ([`devices`]), what is lent ([`uses`]), the streams of USB ([`usb`]) and of the other buses
-//! ([`streams`]), membership ([`family`]) and what the administrator asks ([`control`]).
+//! see it ([`devices`]), what is lent ([`uses`]), who has it alone ([`locks`]), who is told of it
+//! ([`subscribe`]), the streams of USB ([`usb`]) and of the other buses
+//! ([`streams`]), membership ([`family`]) and what the administrator asks ([`control`],
+//! [`who`]).
 
 mod control;
 mod devices;
@@ -11,12 +13,16 @@ mod dispatch;
 mod family;
 mod invite;
 mod leases;
+mod locks;
 mod look;
+mod record;
 mod refusals;
 mod sessions;
 mod streams;
+mod subscribe;
 mod usb;
 mod uses;
+mod who;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +32,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::Notify;
 
+use super::audit::{self, AuditLog};
 use super::capture::Capture;
 use super::config::ServeConfig;
 use super::control::message::NodeName;
@@ -39,6 +46,7 @@ use super::{notify, signals};
 use crate::bus::{self, Owned};
 use crate::device::acl::Acl;
 use crate::device::export::ExportPolicy;
+use crate::device::lock::SessionKey;
 use crate::device::registry::Registry;
 use crate::kernel::clock;
 use crate::session::identity::NodeId;
@@ -63,6 +71,8 @@ struct Server {
     policy: RefCell<ExportPolicy>,
     acl: RefCell<Acl>,
     registry: RefCell<Registry>,
+    locks: locks::Locks,
+    subscriptions: RefCell<Vec<Rc<subscribe::Subscription>>>,
     sessions: RefCell<Vec<Entry>>,
     uses: RefCell<Vec<uses::Use>>,
     leases: leases::Leases,
@@ -74,6 +84,9 @@ struct Server {
     guardian: Guardian,
     refusals: RefCell<refusals::Refusals<IpAddr>>,
     attaches: RefCell<refusals::Refusals<NodeId>>,
+    audit: AuditLog,
+    /// What the audit log was told.
+    recorded: RefCell<refusals::Refusals<NodeId>>,
     invites: RefCell<Vec<Rc<family::Invite>>>,
     listen: Vec<String>,
     capture: Option<Capture>,
@@ -84,6 +97,8 @@ struct Server {
 /// One open session.
 struct Entry {
     peer: Peer,
+    /// This session and no other.
+    key: SessionKey,
     since: Mono,
     tier: u8,
     /// The Key ID of the token that it came with, if it came to enrol.
@@ -118,6 +133,8 @@ async fn serve(config: &ServeConfig, owned: &'static [&'static Owned]) -> anyhow
         tokio::task::spawn_local(sessions::accept(Rc::clone(&server), listener));
     }
     tokio::task::spawn_local(look::watch(Rc::clone(&server)));
+    tokio::task::spawn_local(locks::keep(Rc::clone(&server)));
+    tokio::task::spawn_local(subscribe::expire(Rc::clone(&server)));
     server.mend().await;
     notify::ready();
     tracing::info!(
@@ -159,10 +176,13 @@ impl Server {
             family,
         } = node::load(&state)?;
         let capture = Capture::open(config.capture.as_ref()).context("cannot write the capture")?;
+        let audit = AuditLog::start(audit::directory(state.path()))
+            .context("cannot start the audit log")?;
         let listen: Result<Vec<_>, _> = listeners.iter().map(Listener::local_addr).collect();
         Ok(Self {
             policy: RefCell::new(state.exports()?),
             acl: RefCell::new(state.acl()?),
+            locks: locks::Locks::new(state.fence()?),
             state,
             name,
             family,
@@ -170,6 +190,7 @@ impl Server {
             psks: RefCell::new(psks),
             tickets: RefCell::default(),
             registry: RefCell::default(),
+            subscriptions: RefCell::default(),
             sessions: RefCell::default(),
             uses: RefCell::default(),
             leases: leases::Leases::default(),
@@ -179,6 +200,8 @@ impl Server {
             guardian: Guardian::start(),
             refusals: RefCell::default(),
             attaches: RefCell::default(),
+            audit,
+            recorded: RefCell::default(),
             invites: RefCell::default(),
             listen: listen?.iter().map(ToString::to_string).collect(),
             capture,
@@ -193,7 +216,7 @@ impl Server {
         let (policy, acl) = (self.state.exports()?, self.state.acl()?);
         *self.policy.borrow_mut() = policy;
         *self.acl.borrow_mut() = acl;
-        self.take_back();
+        self.rights_changed();
         Ok(())
     }
 

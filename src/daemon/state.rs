@@ -9,6 +9,7 @@
 //! directory's lock ([`StateDir::lock`]), which also covers the reading that a change is based on.
 
 mod clock;
+mod fence;
 mod files;
 mod identity;
 mod invite;

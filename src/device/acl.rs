@@ -317,6 +317,12 @@ impl Acl {
         rights
     }
 
+    /// How many entries no longer count at wall time `now`.
+    pub fn expired(&self, now: u64) -> usize {
+        let over = |entry: &&Entry| entry.until.is_some_and(|until| until < now);
+        self.entries.iter().filter(over).count()
+    }
+
     /// Adds an entry, or replaces the one with the same device, subject and opcodes; false when
     /// nothing changed.
     ///

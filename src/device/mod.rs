@@ -6,6 +6,7 @@
 pub mod acl;
 pub mod export;
 pub mod id;
+pub mod lock;
 pub mod name;
 pub mod op;
 pub mod registry;

@@ -135,6 +135,15 @@ pub enum Refusal {
     /// Visible, but the entries do not give the needed right.
     #[error("no access list entry grants this")]
     Acl,
+    /// The entries give the right to whoever holds the device's lock, and this peer does not.
+    #[error("this node may use it only while it holds the device's lock")]
+    NeedsLock,
+    /// Another node holds its lock.
+    #[error("another node holds the device's lock")]
+    LockHeld,
+    /// The peer held its lock and does so no longer.
+    #[error("this node's lock of the device is lost")]
+    LockLost,
     /// Another session has it open.
     #[error("another node is using the device")]
     InUse,
@@ -148,7 +157,9 @@ impl Refusal {
     pub const fn status(&self) -> (Status, &'static str) {
         match self {
             Self::Unknown => (Status::NotFound, sub::DEVICE),
-            Self::Acl => (Status::Forbidden, sub::ACL),
+            Self::Acl | Self::NeedsLock => (Status::Forbidden, sub::ACL),
+            Self::LockHeld => (Status::Forbidden, sub::LOCK_HELD),
+            Self::LockLost => (Status::Forbidden, sub::LOCK_LOST),
             Self::InUse => (Status::Forbidden, sub::EXCLUSIVE),
             Self::Hazard(_) => (Status::ServiceUnavailable, sub::BUSY),
         }
@@ -173,7 +184,7 @@ impl View<'_> {
     ///
     /// # Errors
     /// [`Refusal::Unknown`] for what the peer may not even see, [`Refusal::Acl`] when it lacks the
-    /// right.
+    /// right, [`Refusal::NeedsLock`] when it would have the right with the lock.
     pub fn permits(
         &self,
         device: Names<'_>,
@@ -188,11 +199,17 @@ impl View<'_> {
         let rights = self
             .acl
             .rights(&self.caller, device, Some(opcode), self.now);
-        let allowed = match need {
+        let allowed = |holds_lock| match need {
             Need::Admin => self.caller.has_role(super::acl::ADMIN),
             Need::List | Need::Read | Need::Write => rights.allow(need, holds_lock),
         };
-        if allowed { Ok(()) } else { Err(Refusal::Acl) }
+        if allowed(holds_lock) {
+            Ok(())
+        } else if allowed(true) {
+            Err(Refusal::NeedsLock)
+        } else {
+            Err(Refusal::Acl)
+        }
     }
 }
 
@@ -281,8 +298,7 @@ impl Registry {
     /// Whether the peer may perform the operation on the device with that id, or at that port.
     ///
     /// # Errors
-    /// [`Refusal::Unknown`] for everything the peer may not even see, [`Refusal::Acl`] when it
-    /// lacks the right, [`Refusal::Hazard`] when this machine itself uses the device.
+    /// As [`View::permits`], and [`Refusal::Hazard`] when this machine itself uses the device.
     pub fn check(
         &self,
         view: View<'_>,

@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -109,6 +111,31 @@ impl Machine {
         }
     }
 
+    /// Starts a command that waits for something.
+    pub(crate) fn begin(&self, args: &[&str]) -> Pending {
+        let mut child = self
+            .command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let err = Arc::new(Mutex::new(String::new()));
+        let said = Arc::clone(&err);
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let reader = std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut said = said.lock().unwrap();
+                said.push_str(&line);
+                said.push('\n');
+            }
+        });
+        Pending {
+            child,
+            err,
+            reader: Some(reader),
+        }
+    }
+
     /// A machine that has joined the family of this one, whose server runs.
     pub(crate) fn admit(&self, name: &str) -> Self {
         let machine = Self::new();
@@ -117,6 +144,44 @@ impl Machine {
         assert_eq!(joined.code, 0, "{joined:?}");
         assert_eq!(invite.end().code, 0);
         machine
+    }
+}
+
+/// A command that waits for something.
+pub(crate) struct Pending {
+    child: Child,
+    err: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Pending {
+    /// Waits until it has told this.
+    pub(crate) fn says(&self, text: &str) {
+        eventually(&format!("{text:?}, only {:?}", self.err.lock()), || {
+            self.err.lock().unwrap().contains(text).then_some(())
+        });
+    }
+
+    pub(crate) fn interrupt(&self) {
+        interrupt(&self.child);
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Run {
+        let mut out = String::new();
+        let mut stdout = self.child.stdout.take().unwrap();
+        stdout.read_to_string(&mut out).unwrap();
+        let code = wait(&mut self.child).code().unwrap_or(-1);
+        self.reader.take().unwrap().join().unwrap();
+        let err = std::mem::take(&mut *self.err.lock().unwrap());
+        Run { code, out, err }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -6,6 +6,7 @@
     reason = "a failed step of a test is a failed test"
 )]
 
+mod audit;
 mod auto;
 mod buses;
 mod echo;
@@ -20,9 +21,11 @@ mod hub;
 mod joining;
 mod life;
 mod link;
+mod locks;
 mod machine;
 mod member;
 mod misbehaving;
 mod outage;
 mod strangers;
+mod subscribe;
 mod wire;

@@ -130,6 +130,7 @@ pub(crate) fn boots() -> Vec<Boot> {
         hid(),
         lifecycle(),
         kill(),
+        links(),
         unplug(),
         resets(),
         refusal(),
@@ -237,6 +238,18 @@ fn kill() -> Boot {
         // As for the unplugged.
         options: &["--virtual-time"],
         ..bridge("kill", "kill.sh", cases)
+    }
+}
+
+fn links() -> Boot {
+    Boot {
+        // As for the unplugged.
+        options: &["--virtual-time"],
+        ..bridge(
+            "links",
+            "links.sh",
+            vec![pass("links::a_disk_lives_through_cut_links", "cuts")],
+        )
     }
 }
 

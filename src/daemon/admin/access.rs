@@ -1,6 +1,7 @@
 //! Granting and revoking access.
 
 use super::{Known, node, node_name};
+use crate::daemon::audit::{self, Record, What};
 use crate::daemon::control::message::{AclLine, ControlError};
 use crate::daemon::state::StateDir;
 use crate::device::acl::{Entry, Mode, Subject};
@@ -28,6 +29,10 @@ pub fn acl_grant(
         .map_err(|error| ControlError::failed(error.to_string()))?;
     if changed {
         locked.store_acl(&acl)?;
+        let mode = entry.mode.word();
+        let record = Record::new(What::AclChanged).on(&entry.device);
+        let record = record.because(format!("{mode} for {}", entry.subject));
+        audit::note(state.path(), &record);
     }
     line(state, known, &entry)
 }
@@ -66,6 +71,9 @@ pub fn acl_revoke(
     }
     acl.revoke(&device, &subject);
     locked.store_acl(&acl)?;
+    let record = Record::new(What::AclChanged).on(&device);
+    let record = record.because(format!("no entry for {subject} any longer"));
+    audit::note(state.path(), &record);
     gone.iter().map(|entry| line(state, known, entry)).collect()
 }
 

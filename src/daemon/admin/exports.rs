@@ -1,6 +1,7 @@
 //! Offering devices and taking them back.
 
 use super::Known;
+use crate::daemon::audit::{self, Record, What};
 use crate::daemon::control::message::{ControlError, Exported, Unexported};
 use crate::daemon::state::StateDir;
 use crate::device::export::Export;
@@ -41,6 +42,7 @@ pub fn export(
         .map_err(|error| ControlError::failed(error.to_string()))?;
     if changed {
         locked.store_exports(&policy)?;
+        audit::note(state.path(), &Record::new(What::Exported).on(&pattern));
     }
     let acl = locked.acl()?;
     let entries = acl
@@ -107,6 +109,7 @@ pub fn unexport(
     let changed = policy.remove(&pattern);
     if changed {
         locked.store_exports(&policy)?;
+        audit::note(state.path(), &Record::new(What::Unexported).on(&pattern));
     }
     let present = known
         .devices

@@ -1,6 +1,7 @@
 //! Who belongs to the family.
 
 use super::{Known, unresolved};
+use crate::daemon::audit::{self, Record, What};
 use crate::daemon::control::message::{ControlError, MemberInfo, NodeName, Revoked};
 use crate::daemon::state::{Member, Revocation, StateDir};
 use crate::device::acl::Subject;
@@ -73,5 +74,7 @@ pub fn revoke(
         closed: 0,
         entries,
     };
+    let record = Record::new(What::Revoked).of(revoked.node.clone());
+    audit::note(state.path(), &record);
     Ok((revoked, revocation))
 }

@@ -118,6 +118,9 @@ impl Client {
     ) -> Result<Rc<Attached>, ControlError> {
         let node = hub.node();
         let request = AttachRequest {
+            lock: self
+                .lease_of(&node.id, &target.brief.dev)
+                .map(|token| token.0),
             hold: u32::try_from(GRACE.as_millis()).ok(),
             ..AttachRequest::whole(target.name())
         };

@@ -65,6 +65,9 @@ impl ControlHandler for Rc<Client> {
             }
             Request::Detach { target } => Ok(Reply::Detached(self.detach(&target).await?)),
             Request::Reset { target } => Ok(Reply::Reset(self.reset(&target).await?)),
+            request @ (Request::Lock { .. } | Request::Unlock { .. }) => {
+                self.lock_request(request, asker).await
+            }
             Request::Export { .. }
             | Request::Unexport { .. }
             | Request::AclGrant { .. }
@@ -72,6 +75,7 @@ impl ControlHandler for Rc<Client> {
             | Request::AclList
             | Request::Invite { .. }
             | Request::Members
+            | Request::Who
             | Request::Revoke { .. } => Err(ControlError::usage(
                 "this is the client half; that is decided on the machine that has the hardware",
             )
@@ -174,7 +178,7 @@ impl Client {
     }
 
     /// The node that a person means.
-    fn hub(&self, query: &str) -> Result<Rc<Hub>, ControlError> {
+    pub(super) fn hub(&self, query: &str) -> Result<Rc<Hub>, ControlError> {
         let hubs = self.hubs.borrow();
         let nodes: Vec<_> = hubs.iter().map(|hub| hub.node()).collect();
         let candidates: Vec<_> = nodes

@@ -28,8 +28,11 @@ use crate::wire::flags::Tier;
 use crate::wire::status::{Status, sub};
 use crate::wire::time::Mono;
 
-/// Time for each address to accept a connection.
-const DIAL: Duration = Duration::from_secs(5);
+/// Time for each address to accept a connection: at the first attempt, and at most. The kernel asks again
+/// after one, three, seven seconds only; whoever begins anew is there sooner when the link is back.
+const DIAL: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+/// The same while a device waits.
+const DIAL_SOON: Duration = Duration::from_secs(2);
 /// Pauses between attempts: the first, and the longest. Each is cut by up to a half at random, so that the
 /// nodes of a house do not all come at once when their hub is back.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -218,10 +221,10 @@ enum Setback {
 
 /// Keeps a session with the node, for ever.
 pub(super) async fn keep(client: Rc<Client>, hub: Rc<Hub>) {
-    let mut pause = PAUSES.0;
+    let (mut pause, mut patience) = (PAUSES.0, DIAL.0);
     loop {
         let began = clock::mono();
-        let setback = connect(&client, &hub).await;
+        let setback = connect(&client, &hub, patience).await;
         let was_of_use =
             hub.standing().0 == Link::Connected && clock::mono().since(began) >= USEFUL_SESSION;
         match setback {
@@ -236,11 +239,16 @@ pub(super) async fn keep(client: Rc<Client>, hub: Rc<Hub>) {
             }
         }
         if was_of_use {
-            pause = PAUSES.0;
+            (pause, patience) = (PAUSES.0, DIAL.0);
+        } else {
+            patience = (patience * 2).min(DIAL.1);
         }
         tokio::select! {
             () = tokio::time::sleep(jittered(pause)) => pause = (pause * 2).min(PAUSES.1),
-            () = hub.try_now.notified() => tokio::time::sleep(SOON).await,
+            () = hub.try_now.notified() => {
+                patience = patience.min(DIAL_SOON);
+                tokio::time::sleep(SOON).await;
+            }
         }
     }
 }
@@ -254,14 +262,14 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 /// Tries every address and stays in the session that comes about, until it ends.
-async fn connect(client: &Rc<Client>, hub: &Rc<Hub>) -> Setback {
+async fn connect(client: &Rc<Client>, hub: &Rc<Hub>, patience: Duration) -> Setback {
     let addresses = hub.addresses.borrow().clone();
     let mut problems = Vec::new();
     // An address may have gone over to another machine: no reason to leave out the others.
     let mut passing = addresses.is_empty();
     for address in addresses {
         hub.set(Link::Connecting, Some(&address), None);
-        match greet(client, hub, &address).await {
+        match greet(client, hub, &address, patience).await {
             Ok(greeted) => {
                 *hub.last.borrow_mut() = (address, false);
                 return stay(client, hub, greeted).await;
@@ -281,9 +289,14 @@ async fn connect(client: &Rc<Client>, hub: &Rc<Hub>) -> Setback {
     }
 }
 
-async fn greet(client: &Client, hub: &Hub, address: &str) -> Result<Greeted, Setback> {
+async fn greet(
+    client: &Client,
+    hub: &Hub,
+    address: &str,
+    patience: Duration,
+) -> Result<Greeted, Setback> {
     let dial = async || {
-        let path = tcp::dial(address, DIAL).await;
+        let path = tcp::dial(address, patience).await;
         path.map_err(|error| {
             let mut last = hub.last.borrow_mut();
             last.1 |= last.0 == address && is_refusal(&error);

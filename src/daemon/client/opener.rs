@@ -14,7 +14,7 @@ use crate::link::connection::End;
 use crate::wire::opcode::Opcode;
 
 /// While a device waits for its owner, so often an attempt to connect is asked for.
-const ATTEMPT: Duration = Duration::from_secs(5);
+const ATTEMPT: Duration = Duration::from_secs(1);
 
 impl From<CallError> for AskError {
     fn from(error: CallError) -> Self {

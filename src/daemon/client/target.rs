@@ -13,7 +13,7 @@ use crate::device::id::DeviceId;
 use crate::device::name::{self, Candidate, NameError};
 use crate::device::op::{Brief, DeviceRequest, Info, ListRequest, ListResponse};
 use crate::device::registry::State;
-use crate::wire::msgpack;
+use crate::wire::msgpack::{self, Value};
 use crate::wire::opcode::Opcode;
 use crate::wire::status::sub;
 
@@ -202,6 +202,21 @@ pub(super) fn ask_error(error: &AskError, node: &NodeName, thing: &str) -> Contr
         AskError::Refused { status, error: map } => match map.sub.as_ref() {
             sub::EXCLUSIVE => ControlError::refused(format!("{thing} on {name} is in use"))
                 .because("another machine has it attached; it must detach it first"),
+            sub::LOCK_HELD => {
+                ControlError::refused(format!("{thing} on {name} is locked by another machine"))
+                    .because("nobody else can use it until that machine unlocks it")
+                    .mend(format!("myclerk lock {name}/{thing} --wait 5m"))
+            }
+            sub::LOCK_LOST => {
+                let lost = format!("this machine's lock of {thing} on {name} is lost");
+                ControlError::refused(lost)
+                    .because("it was not renewed in time, or somebody broke it")
+                    .mend(format!("myclerk lock {name}/{thing}"))
+            }
+            sub::ACL if map.detail == Some(Value::from(sub::LOCK)) => ControlError::refused(
+                format!("{name} lets this machine use {thing} only with its lock"),
+            )
+            .mend(format!("myclerk lock {name}/{thing}")),
             sub::ACL => {
                 ControlError::refused(format!("{name} does not let this machine use {thing}"))
                     .mend(format!("on {name}: myclerk acl grant {thing} THIS-MACHINE"))

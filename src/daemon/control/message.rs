@@ -130,6 +130,31 @@ pub enum Request {
         /// Which.
         target: DetachTarget,
     },
+    /// Client: have a device to oneself, and keep it so until [`Request::Unlock`]; sends
+    /// [`Progress::Step`] while it waits; [`Reply::Locked`].
+    Lock {
+        /// Node name, node-id or its beginning.
+        node: String,
+        /// Device as that node offers it.
+        device: String,
+        /// Seconds after which the lock ends if this machine does not renew it.
+        ttl: u32,
+        /// Seconds to wait for it.
+        wait: u32,
+    },
+    /// Both: end a lock; [`Reply::Unlocked`].
+    Unlock {
+        /// Client: node name, node-id or its beginning; `None`: whichever node it is from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
+        /// Device.
+        device: String,
+        /// Whoever has it. A server is asked for nothing else.
+        #[serde(default, rename = "break")]
+        breaking: bool,
+    },
+    /// Server: who has or waits for which offered device; [`Reply::Who`].
+    Who,
 }
 
 /// What to detach, or to reset.
@@ -246,6 +271,74 @@ pub enum Reply {
     Auto(AutoStatus),
     /// To [`Request::Operate`]: what came of it, as its bus tells it.
     Operated(serde_json::Value),
+    /// To [`Request::Lock`].
+    Locked(HeldLock),
+    /// To [`Request::Unlock`].
+    Unlocked(HeldLock),
+    /// To [`Request::Who`].
+    Who(Vec<DeviceUse>),
+}
+
+/// A lock that a node has, or had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldLock {
+    /// To a client: the node that owns the device. To a server: the node that had its lock.
+    pub node: NodeName,
+    /// The device's id.
+    pub device: String,
+    /// Greater than that of every lock of that owner before.
+    pub fence: u64,
+    /// Seconds until it ends unless it is renewed.
+    pub left: u64,
+}
+
+/// Who has an offered device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceUse {
+    /// Stable id.
+    pub device: String,
+    /// What people call it.
+    pub name: String,
+    /// Who has it open, in the order in which they came.
+    pub users: Vec<UserInfo>,
+    /// Whose lock it is under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockInfo>,
+    /// Who waits for its lock, the next one first.
+    pub queue: Vec<WaitingInfo>,
+}
+
+/// One session that has a device open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserInfo {
+    /// Its other end.
+    pub node: NodeName,
+    /// The address of that.
+    pub address: String,
+    /// Seconds since it opened the device.
+    pub since: u64,
+}
+
+/// The lock of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockInfo {
+    /// Who has it.
+    pub node: NodeName,
+    /// Greater than that of every lock before.
+    pub fence: u64,
+    /// Seconds since it was acquired.
+    pub since: u64,
+    /// Seconds until it ends unless it is renewed.
+    pub left: u64,
+}
+
+/// One that waits for a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingInfo {
+    /// Who.
+    pub node: NodeName,
+    /// Seconds since it asked.
+    pub since: u64,
 }
 
 /// A node by id and name.

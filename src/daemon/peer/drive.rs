@@ -39,6 +39,7 @@ pub fn start(connection: Connection, path: Path, service: Rc<dyn Service>) -> Pe
         path: control,
         streams: RefCell::new(HashMap::new()),
         calls: RefCell::new(HashMap::new()),
+        news: RefCell::new(HashMap::new()),
         work: Notify::new(),
         rearm: Notify::new(),
         read_over: Notify::new(),
@@ -276,6 +277,12 @@ impl Peer {
                 // The end of a session answers what is outstanding with that status (profile 14.3); that
                 // it ended is told anyway.
                 let lost = status == Status::ServiceUnavailable && self.is_ending();
+                if more && self.0.calls.borrow().contains_key(&(stream, corr)) {
+                    if let Some(news) = self.0.news.borrow().get(&(stream, corr)) {
+                        news.send_replace(payload);
+                    }
+                    return;
+                }
                 let call = self.0.calls.borrow_mut().remove(&(stream, corr));
                 if lost {
                     return;
@@ -348,9 +355,13 @@ impl Peer {
         self.hand_over(stream, inbound);
     }
 
-    /// Gives something to the task of its stream; a request without one goes to the service.
+    /// Gives something to the task of its stream; a request without one goes to the service, and so
+    /// does its end.
     fn hand_over(&self, stream: StreamId, inbound: Inbound) {
         let left = self.0.deliver(stream, inbound);
+        if let Some(Inbound::Cancel { corr }) = left {
+            return self.0.service.cancelled(self, stream, Corr(corr));
+        }
         if let Some(Inbound::Request {
             corr,
             opcode,
@@ -398,6 +409,7 @@ impl Peer {
             let _ = sender.send(Inbound::Closed);
         }
         self.0.calls.borrow_mut().clear();
+        self.0.news.borrow_mut().clear();
         self.0.wake();
         self.0.rearm.notify_one();
     }

@@ -65,6 +65,9 @@ impl ControlHandler for Server {
                 self.known(|known| admin::members(&self.state, known))?,
             )),
             Request::Revoke { node } => Ok(Reply::Revoked(self.revoke(&node)?)),
+            request @ (Request::Who | Request::Lock { .. } | Request::Unlock { .. }) => {
+                self.lock_request(request).await
+            }
             Request::AutoList
             | Request::Attach { .. }
             | Request::Detach { .. }
@@ -74,7 +77,7 @@ impl ControlHandler for Server {
     }
 }
 
-fn wrong_half() -> ControlError {
+pub(super) fn wrong_half() -> ControlError {
     let message = "this is the server half; devices are attached on the machine that uses them";
     ControlError::usage(message).mend("myclerk client")
 }
@@ -87,7 +90,7 @@ impl Server {
         Ok(Reply::Exported(exported))
     }
 
-    fn known<R>(&self, ask: impl FnOnce(Known<'_>) -> R) -> R {
+    pub(super) fn known<R>(&self, ask: impl FnOnce(Known<'_>) -> R) -> R {
         let registry = self.registry.borrow();
         let sessions: Vec<NodeName> = self
             .sessions
@@ -213,7 +216,7 @@ impl Server {
             .collect()
     }
 
-    fn user_name(&self, node: &str) -> NodeName {
+    pub(super) fn user_name(&self, node: &str) -> NodeName {
         let sessions = self.sessions.borrow();
         let session = sessions
             .iter()

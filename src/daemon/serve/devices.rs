@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use super::Server;
 use super::dispatch::{Answer, bad_payload, internal};
 use super::look::Hardware;
-use super::uses::Use;
 use crate::bus::usb::enumerate::UsbDeviceInfo;
 use crate::bus::usb::op::DeviceList;
 use crate::bus::usb::server::entry;
 use crate::daemon::peer::Peer;
 use crate::device::acl::Caller;
+use crate::device::export::ExportPolicy;
 use crate::device::id::DeviceId;
 use crate::device::op::{Brief, DeviceRequest, Info, ListRequest, ListResponse};
-use crate::device::registry::{Refusal, View};
+use crate::device::registry::{Device, Refusal, State, View};
 use crate::session::PeerIdentity;
 use crate::wire::error::ErrorMap;
 use crate::wire::msgpack::{self, Value};
@@ -24,8 +24,17 @@ const NO_FAMILY: [u8; 16] = [0; 16];
 
 /// The answer that tells a peer why it may not.
 pub(super) fn refused(refusal: &Refusal) -> (Status, ErrorMap) {
-    let (status, sub) = refusal.status();
-    (status, ErrorMap::new(sub).with_msg(refusal.to_string()))
+    let (status, code) = refusal.status();
+    let error = ErrorMap::new(code).with_msg(refusal.to_string());
+    match refusal {
+        Refusal::NeedsLock => (status, error.with_detail(sub::LOCK)),
+        Refusal::Unknown
+        | Refusal::Acl
+        | Refusal::LockHeld
+        | Refusal::LockLost
+        | Refusal::InUse
+        | Refusal::Hazard(_) => (status, error),
+    }
 }
 
 impl Server {
@@ -62,16 +71,27 @@ impl Server {
         self.viewed(peer, |view| {
             registry
                 .visible(view)
-                .map(|(device, rights)| Brief {
-                    dev: device.found.id.as_str().to_owned(),
-                    class: device.found.id.class().to_owned(),
-                    name: device.found.name.clone(),
-                    state: device.state(view.policy).to_u8(),
-                    mode: rights.mode().to_u8(),
-                    owner: device.user(),
-                })
+                .map(|(device, rights)| self.brief(device, view.policy, rights.mode().to_u8()))
                 .collect()
         })
+    }
+
+    /// A device as a peer with that mode sees it.
+    pub(super) fn brief(&self, device: &Device, policy: &ExportPolicy, mode: u8) -> Brief {
+        let id = &device.found.id;
+        let holder = self.locks.holder(id);
+        let state = match holder {
+            Some(_) => State::Locked,
+            None => device.state(policy),
+        };
+        Brief {
+            dev: id.as_str().to_owned(),
+            class: id.class().to_owned(),
+            name: device.found.name.clone(),
+            state: state.to_u8(),
+            mode,
+            owner: holder.or_else(|| device.user()),
+        }
     }
 
     pub(super) async fn device_list(&self, peer: &Peer, payload: &[u8]) -> Answer {
@@ -110,27 +130,6 @@ impl Server {
             .map(|(info, state)| entry(info, state))
             .collect();
         DeviceList { devs }.encode().map_err(internal)
-    }
-
-    /// Ends the use of every device whose user may not have it any longer.
-    pub(super) fn take_back(&self) {
-        let lost = |used: &&Use| {
-            self.viewed(used.peer.identity(), |view| {
-                view.permits(used.device.names(), used.opcode, used.need, false)
-                    .is_err()
-            })
-        };
-        let uses = self.uses.borrow();
-        for used in uses.iter().filter(lost) {
-            tracing::info!(
-                peer = used.peer.name(),
-                device = used.device.id.as_str(),
-                "taken back"
-            );
-            self.leases.end(used.ticket);
-            used.peer
-                .reset_stream(used.stream, Status::Forbidden, &ErrorMap::new(sub::ACL));
-        }
     }
 }
 

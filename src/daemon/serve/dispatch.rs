@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::Server;
 use crate::daemon::peer::{Incoming, Peer, Service};
+use crate::link::{Corr, StreamId};
 use crate::session::Restriction;
 use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
@@ -27,6 +28,13 @@ impl Service for Rc<Server> {
             Opcode::DeviceInfo => later(peer, request, async move |peer, request| {
                 server.device_info(peer, &request.payload).await
             }),
+            Opcode::DeviceSubscribe => {
+                tokio::task::spawn_local(server.device_subscribe(peer, request));
+            }
+            Opcode::DeviceLock => server.device_lock(peer, request),
+            Opcode::DeviceUnlock => later(peer, request, async move |peer, request| {
+                server.device_unlock(peer, &request.payload)
+            }),
             Opcode::UsbDeviceList => later(peer, request, async move |peer, _| {
                 server.usb_device_list(peer).await
             }),
@@ -45,6 +53,10 @@ impl Service for Rc<Server> {
 
     fn event(&self, peer: &Peer, opcode: Opcode, _payload: &[u8]) {
         tracing::debug!(peer = peer.name(), %opcode, "event ignored");
+    }
+
+    fn cancelled(&self, peer: &Peer, stream: StreamId, corr: Corr) {
+        self.lock_not_wanted(peer, stream, corr);
     }
 }
 

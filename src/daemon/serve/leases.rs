@@ -23,7 +23,7 @@ use crate::wire::status::{Status, sub};
 
 /// How long a device is kept when the other machine itself has ended the connection: its program was
 /// killed, or something between the two machines lost its memory. In the latter case it is back soon.
-const BRIEF: Duration = Duration::from_millis(1500);
+const BRIEF: Duration = Duration::from_secs(2);
 
 /// Who may come back to which use of a device.
 #[derive(Default)]
@@ -124,11 +124,15 @@ impl Server {
         let mut uses = self.uses.borrow_mut();
         let used = uses.iter_mut().find(|used| used.ticket == ticket)?;
         let same = used.peer.identity().node_id == peer.identity().node_id;
+        let node = peer.identity().node_id.0;
+        let holder = self.locks.holder(&used.device.id);
         let permitted = self.viewed(peer.identity(), |view| {
             let names = used.device.names();
             let opcode = Opcode::UsbDeviceAttach;
-            view.permits(names, opcode, Need::Write, false).is_ok()
+            let holds = holder == Some(node);
+            view.permits(names, opcode, Need::Write, holds).is_ok()
         });
+        let permitted = permitted && holder.is_none_or(|holder| holder == node);
         if !same || !permitted || used.peer.is(peer) {
             return None;
         }

@@ -235,6 +235,9 @@ impl Server {
         let before: HashSet<DeviceId> = self.offered().collect();
         let changes = self.registry.borrow_mut().sync(found);
         let after: HashSet<DeviceId> = self.offered().collect();
+        if !changes.is_empty() {
+            self.tell_differences();
+        }
         for change in changes {
             match change {
                 Change::Added(id) if after.contains(&id) => {

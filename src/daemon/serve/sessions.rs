@@ -103,6 +103,7 @@ impl Server {
         };
         let entry = Entry {
             peer: peer.clone(),
+            key: self.next_session(),
             since: now,
             tier,
             enrol_key,
@@ -213,6 +214,7 @@ async fn give_tickets(server: Rc<Server>, peer: Peer) {
 async fn leave(server: Rc<Server>, peer: Peer) {
     let end = peer.closed().await;
     tracing::info!(peer = peer.name(), reason = %end, "session ended");
+    server.locks_without(&peer);
     server
         .sessions
         .borrow_mut()

@@ -48,6 +48,7 @@ impl Server {
             device: wanted.device.clone(),
             need: need(&wanted),
             sharing: sharing(owned),
+            lock: None,
             pick: move |hardware: &Hardware| {
                 let present = of_bus(owned, hardware)?;
                 Some((owned, present.clone(), wanted.write))
@@ -79,7 +80,11 @@ impl Server {
                 let hardware = found.get(&id).and_then(|at| of_bus(owned, at));
                 hardware.cloned().ok_or(Refusal::Unknown)
             })
-            .map_err(|refusal| refused(&refusal))?;
+            .map_err(|refusal| {
+                let (status, error) = refused(&refusal);
+                self.record_refusal(peer, Some(&wanted.device), &error);
+                (status, error)
+            })?;
         let (opcode, payload) = (request.opcode, request.payload.clone());
         let caller = asked.caller.clone();
         let call = move || (owned.call)(&present, &caller, opcode, &payload);
@@ -96,19 +101,15 @@ impl Server {
         wanted: &Wanted,
     ) -> Result<DeviceId, Refusal> {
         let name: DeviceId = wanted.device.parse().map_err(|_| Refusal::Unknown)?;
+        let found = self.usable(peer, &name, opcode, need(wanted), None)?;
         let registry = self.registry.borrow();
-        let identity = peer.identity();
-        let device = self.viewed(identity, |view| {
-            registry.check(view, &name, opcode, need(wanted), false)
-        })?;
-        let foreign = device
-            .users
-            .iter()
-            .any(|user| user.node != identity.node_id.0);
+        let device = registry.get(&found.id).ok_or(Refusal::Unknown)?;
+        let node = peer.identity().node_id.0;
+        let foreign = device.users.iter().any(|user| user.node != node);
         if wanted.write && !owned.shared && foreign {
             return Err(Refusal::InUse);
         }
-        Ok(device.found.id.clone())
+        Ok(found.id)
     }
 
     async fn bus_list(&self, peer: &Peer, class: &str, listing: Listing) -> Vec<u8> {

@@ -14,6 +14,7 @@ use crate::bus::usb::op::AttachRequest;
 use crate::bus::usb::server::{self, Grant, Session};
 use crate::daemon::peer::{Incoming, Peer};
 use crate::device::acl::Need;
+use crate::device::op::LockToken;
 use crate::device::registry::Sharing;
 
 impl Server {
@@ -45,6 +46,7 @@ impl Server {
             device: attach.dev.clone(),
             need: Need::Write,
             sharing: Sharing::Exclusive,
+            lock: attach.lock.map(LockToken),
             pick: |hardware: &Hardware| Some((hardware.location()?.clone(), attach.clone())),
         });
         let server = Rc::clone(&self);

@@ -11,15 +11,18 @@ use super::devices::refused;
 use super::look::Hardware;
 use crate::bus::BusStream;
 use crate::bus::usb::enumerate::Location;
+use crate::daemon::audit::{Record, What};
 use crate::daemon::peer::{Incoming, Peer};
 use crate::device::acl::Need;
 use crate::device::id::DeviceId;
+use crate::device::op::{EventKind, LockToken};
 use crate::device::registry::{Found, Refusal, Sharing, Ticket};
 use crate::kernel::clock;
 use crate::link::StreamId;
 use crate::wire::error::ErrorMap;
 use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
+use crate::wire::time::Mono;
 
 /// How long a device may take that is being given back.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,6 +43,10 @@ pub(super) struct Use {
     pub(super) opcode: Opcode,
     /// The right that it needs.
     pub(super) need: Need,
+    /// The fence of the lock that its user had when it began.
+    pub(super) fence: Option<u64>,
+    /// When it began.
+    pub(super) since: Mono,
 }
 
 /// What a peer asks for, and what it needs to be given it.
@@ -50,6 +57,8 @@ pub(super) struct Asked<F> {
     pub(super) need: Need,
     /// Whether others may have it too.
     pub(super) sharing: Sharing,
+    /// The lock that it says it has.
+    pub(super) lock: Option<LockToken>,
     /// What of the hardware serves the stream; `None` for devices of other buses.
     pub(super) pick: F,
 }
@@ -83,6 +92,7 @@ impl InUse {
         if let Some(location) = &loan.location {
             server.guardian.lend(location);
         }
+        server.tell(EventKind::Changed, &device);
         Self {
             server: Rc::clone(server),
             device,
@@ -106,6 +116,9 @@ impl Drop for InUse {
         }
         let registry = &self.server.registry;
         registry.borrow_mut().end_use(&self.device, self.ticket);
+        self.server.tell(EventKind::Changed, &self.device);
+        // Before anybody else who waits for the device: it may be promised.
+        self.server.settle_locks();
         self.server.freed.notify_waiters();
     }
 }
@@ -125,6 +138,7 @@ impl Server {
         let handle = peer.take_stream(stream);
         let node = peer.identity().node_id;
         let heard = self.attaches.borrow_mut().hear(node, None, clock::mono());
+        let wanted = asked.as_ref().ok().map(|asked| asked.device.clone());
         let lent = match asked {
             Ok(asked) => {
                 let loan = self.wait_for_loan(&peer, opcode, &asked).await;
@@ -143,13 +157,18 @@ impl Server {
                     stream,
                     opcode,
                     need,
+                    fence: self.fence_of(&peer, &device),
+                    since: clock::mono(),
                 };
                 let _use = InUse::enter(&self, used, &loan);
+                self.record(&peer, Record::new(What::Attached).on(&device));
                 let streams = BusStream {
                     outlet: handle.outlet,
                     inbound: handle.inbound,
                 };
                 let end = serve(loan, request, streams).await;
+                let detached = Record::new(What::Detached).on(&device);
+                self.record(&peer, detached.because(format!("{end:?}")));
                 if let Some(unsaid) = heard {
                     let (peer, device) = (peer.name(), device.as_str());
                     tracing::info!(peer, device, ?end, unsaid, "use of device ended");
@@ -160,6 +179,7 @@ impl Server {
                     let (peer, sub) = (peer.name(), &error.sub);
                     tracing::info!(peer, %status, %sub, unsaid, "use of a device refused");
                 }
+                self.record_refusal(&peer, wanted.as_deref(), &error);
                 peer.refuse(stream, corr, status, &error);
                 peer.drop_stream(stream);
             }
@@ -200,12 +220,8 @@ impl Server {
         asked: &Asked<impl Fn(&Hardware) -> Option<P>>,
     ) -> Result<Loan<P>, Refusal> {
         let present = self.scan().await;
+        let device = self.usable(peer, name, opcode, asked.need, asked.lock)?;
         let mut registry = self.registry.borrow_mut();
-        let device = self.viewed(peer.identity(), |view| {
-            registry
-                .check(view, name, opcode, asked.need, false)
-                .map(|device| device.found.clone())
-        })?;
         let all = present.get(&device.id).ok_or(Refusal::Unknown)?;
         let hardware = (asked.pick)(all).ok_or(Refusal::Unknown)?;
         let node = peer.identity().node_id.0;
