@@ -233,7 +233,7 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::Serial(args) => args.run(&context),
         Command::Can(args) => args.run(&context),
         Command::Pwm(args) => args.run(&context),
-        Command::Status(status::Status {}) => status::Status::run(&context),
+        Command::Status(args) => args.run(&context),
         Command::Doctor(args) => args.run(&context),
         Command::Completions(args) => args.run(),
         Command::Man(args) => args.run(&context),

@@ -15,6 +15,8 @@ mod files;
 mod follow;
 mod hub;
 mod locks;
+mod measured;
+mod measures;
 mod opener;
 mod ports;
 mod present;
@@ -39,6 +41,7 @@ use super::capture::Capture;
 use super::config::{ClientConfig, Connect};
 use super::control::message::NodeName;
 use super::control::{ControlListener, Side};
+use super::metrics::{self, Past};
 use super::node::{self, Loaded};
 use super::state::StateDir;
 use super::system::raise_open_files;
@@ -74,6 +77,7 @@ struct Client {
     /// What becomes local by itself.
     auto: Auto,
     capture: Option<Capture>,
+    past: Past,
     started: Mono,
 }
 
@@ -108,6 +112,10 @@ async fn serve(
         tokio::task::spawn_local(hub::keep(Rc::clone(&client), Rc::clone(hub)));
     }
     let keeping = tokio::task::spawn_local(auto::keep(Rc::clone(&client)));
+    if let Some(listen) = &config.metrics {
+        let source = Rc::<Client>::clone(&client);
+        tokio::task::spawn_local(metrics::serve(listen.clone(), source));
+    }
     notify::ready();
     tracing::info!(
         node = client.name.name,
@@ -167,6 +175,7 @@ impl Client {
             waiting: RefCell::default(),
             auto: Auto::new(&config.config),
             capture: Capture::open(config.capture.as_ref()).context("cannot write the capture")?,
+            past: Past::default(),
             started: clock::mono(),
         })
     }

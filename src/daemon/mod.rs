@@ -11,6 +11,7 @@ pub mod enrol;
 pub mod guardian;
 pub mod handshake;
 pub mod logging;
+pub mod metrics;
 pub mod node;
 mod notify;
 pub mod peer;

@@ -15,6 +15,7 @@ mod invite;
 mod leases;
 mod locks;
 mod look;
+mod measures;
 mod record;
 mod refusals;
 mod sessions;
@@ -38,6 +39,7 @@ use super::config::ServeConfig;
 use super::control::message::NodeName;
 use super::control::{ControlListener, Side};
 use super::guardian::Guardian;
+use super::metrics::{self, Past};
 use super::node::{self, Loaded};
 use super::peer::Peer;
 use super::state::{StateDir, StateError};
@@ -90,6 +92,7 @@ struct Server {
     invites: RefCell<Vec<Rc<family::Invite>>>,
     listen: Vec<String>,
     capture: Option<Capture>,
+    past: Past,
     started: Mono,
     stopping: Cell<bool>,
 }
@@ -135,6 +138,10 @@ async fn serve(config: &ServeConfig, owned: &'static [&'static Owned]) -> anyhow
     tokio::task::spawn_local(look::watch(Rc::clone(&server)));
     tokio::task::spawn_local(locks::keep(Rc::clone(&server)));
     tokio::task::spawn_local(subscribe::expire(Rc::clone(&server)));
+    if let Some(listen) = &config.metrics {
+        let source = Rc::<Server>::clone(&server);
+        tokio::task::spawn_local(metrics::serve(listen.clone(), source));
+    }
     server.mend().await;
     notify::ready();
     tracing::info!(
@@ -205,6 +212,7 @@ impl Server {
             invites: RefCell::default(),
             listen: listen?.iter().map(ToString::to_string).collect(),
             capture,
+            past: Past::default(),
             started: clock::mono(),
             stopping: Cell::new(false),
         })

@@ -10,6 +10,7 @@ mod audit;
 mod auto;
 mod buses;
 mod echo;
+mod exposition;
 #[allow(
     dead_code,
     reason = "which helpers are unused differs between test binaries"
@@ -24,8 +25,10 @@ mod link;
 mod locks;
 mod machine;
 mod member;
+mod metrics;
 mod misbehaving;
 mod outage;
+mod status;
 mod strangers;
 mod subscribe;
 mod wire;
