@@ -42,7 +42,7 @@ use super::control::{ControlListener, Side};
 use super::node::{self, Loaded};
 use super::state::StateDir;
 use super::system::raise_open_files;
-use super::{notify, signals};
+use super::{notify, signals, suspend};
 use crate::bus::{self, Presenter};
 use crate::kernel::clock;
 use crate::kernel::vhci::Vhci;
@@ -108,6 +108,12 @@ async fn serve(
         tokio::task::spawn_local(hub::keep(Rc::clone(&client), Rc::clone(hub)));
     }
     let keeping = tokio::task::spawn_local(auto::keep(Rc::clone(&client)));
+    let woken = Rc::clone(&client);
+    tokio::task::spawn_local(suspend::watch(move || {
+        for hub in woken.hubs.borrow().iter() {
+            hub.woken();
+        }
+    }));
     notify::ready();
     tracing::info!(
         node = client.name.name,

@@ -77,9 +77,9 @@ case_cuts() {
     done
     rm "$CASE_DIR/more"
     wait "$writer" || fail "the disk was not written or read: $(tail -n 2 "$CASE_DIR/writing.log")"
-    echo "$(cat "$CASE_DIR/passes") times $MIB MiB written and read"
+    echo "measured: $(cat "$CASE_DIR/passes") times $MIB MiB written and read during $CUTS cuts"
     printf '%s\n' "${all[@]}" | sort -n |
-        awk '{ t[NR] = $1 } END { print "back after ms: least " t[1] ", median " t[int((NR + 1) / 2)] ", most " t[NR] }'
+        awk '{ t[NR] = $1 } END { print "measured: the device goes on so many ms after the link is back: least " t[1] ", median " t[int((NR + 1) / 2)] ", most " t[NR] }'
     expect_eq "the port" "$port" "$(vhci_ports)"
     expect_eq "USB disks that this machine ever saw" 1 \
         "$(kernel_log cuts | grep -c 'vhci_hcd.*Device attached')"
