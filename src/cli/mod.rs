@@ -147,6 +147,39 @@ enum Command {
     GuardDevices(guard_devices::GuardDevices),
 }
 
+impl Command {
+    /// As what it keeps its log.
+    const fn program(&self) -> Program {
+        match self {
+            Self::Serve(_) | Self::Client(_) | Self::GuardDevices(_) => Program::Daemon,
+            Self::Init(_)
+            | Self::Invite(_)
+            | Self::Join(_)
+            | Self::Members(_)
+            | Self::Revoke(_)
+            | Self::Export(_)
+            | Self::Unexport(_)
+            | Self::Acl(_)
+            | Self::List(_)
+            | Self::Attach(_)
+            | Self::Detach(_)
+            | Self::Auto(_)
+            | Self::Reset(_)
+            | Self::Lock(_)
+            | Self::Unlock(_)
+            | Self::Who(_)
+            | Self::Audit(_)
+            | Self::Serial(_)
+            | Self::Can(_)
+            | Self::Pwm(_)
+            | Self::Status(_)
+            | Self::Doctor(_)
+            | Self::Completions(_)
+            | Self::Man(_) => Program::Subcommand,
+        }
+    }
+}
+
 /// What every subcommand is told.
 struct Context {
     paths: Paths,
@@ -173,35 +206,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run(global: Global, command: Command) -> Result<(), CliError> {
-    let program = match command {
-        Command::Serve(_) | Command::Client(_) | Command::GuardDevices(_) => Program::Daemon,
-        Command::Init(_)
-        | Command::Invite(_)
-        | Command::Join(_)
-        | Command::Members(_)
-        | Command::Revoke(_)
-        | Command::Export(_)
-        | Command::Unexport(_)
-        | Command::Acl(_)
-        | Command::List(_)
-        | Command::Attach(_)
-        | Command::Detach(_)
-        | Command::Auto(_)
-        | Command::Reset(_)
-        | Command::Lock(_)
-        | Command::Unlock(_)
-        | Command::Who(_)
-        | Command::Audit(_)
-        | Command::Serial(_)
-        | Command::Can(_)
-        | Command::Pwm(_)
-        | Command::Status(_)
-        | Command::Doctor(_)
-        | Command::Completions(_)
-        | Command::Man(_) => Program::Subcommand,
-    };
     // Failing means that a test or an embedding program has set up logging already.
-    let _ = logging::start(program, global.verbose);
+    let _ = logging::start(command.program(), global.verbose);
     let settings = Settings::load(&global.config)?;
     let paths = settings.paths(global.state, global.run);
     let context = Context {

@@ -45,7 +45,7 @@ use super::metrics::{self, Past};
 use super::node::{self, Loaded};
 use super::state::StateDir;
 use super::system::raise_open_files;
-use super::{notify, signals};
+use super::{notify, signals, suspend};
 use crate::bus::{self, Presenter};
 use crate::kernel::clock;
 use crate::kernel::vhci::Vhci;
@@ -116,6 +116,12 @@ async fn serve(
         let source = Rc::<Client>::clone(&client);
         tokio::task::spawn_local(metrics::serve(listen.clone(), source));
     }
+    let woken = Rc::clone(&client);
+    tokio::task::spawn_local(suspend::watch(move || {
+        for hub in woken.hubs.borrow().iter() {
+            hub.woken();
+        }
+    }));
     notify::ready();
     tracing::info!(
         node = client.name.name,

@@ -18,4 +18,5 @@ pub mod peer;
 pub mod serve;
 mod signals;
 pub mod state;
+mod suspend;
 pub mod system;

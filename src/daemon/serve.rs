@@ -44,7 +44,7 @@ use super::node::{self, Loaded};
 use super::peer::Peer;
 use super::state::{StateDir, StateError};
 use super::system::{raise_open_files, wall_clock};
-use super::{notify, signals};
+use super::{notify, signals, suspend};
 use crate::bus::{self, Owned};
 use crate::device::acl::Acl;
 use crate::device::export::ExportPolicy;
@@ -136,6 +136,12 @@ async fn serve(config: &ServeConfig, owned: &'static [&'static Owned]) -> anyhow
         tokio::task::spawn_local(sessions::accept(Rc::clone(&server), listener));
     }
     tokio::task::spawn_local(look::watch(Rc::clone(&server)));
+    let woken = Rc::clone(&server);
+    tokio::task::spawn_local(suspend::watch(move || {
+        for entry in woken.sessions.borrow().iter() {
+            entry.peer.probe(suspend::PROBE);
+        }
+    }));
     tokio::task::spawn_local(locks::keep(Rc::clone(&server)));
     tokio::task::spawn_local(subscribe::expire(Rc::clone(&server)));
     if let Some(listen) = &config.metrics {

@@ -17,6 +17,7 @@ use crate::daemon::handshake::{self, GreetError, Greeted};
 use crate::daemon::metrics::Past;
 use crate::daemon::peer::{self, Peer};
 use crate::daemon::state;
+use crate::daemon::suspend::PROBE;
 use crate::daemon::system::{SystemEntropy, is_better_clock};
 use crate::kernel::clock;
 use crate::link::connection::{Connection, End};
@@ -178,6 +179,14 @@ impl Hub {
             since: clock::mono().since(status.since).as_secs(),
             rtt_us: self.peer().and_then(|peer| peer.round_trip()).map(micros),
             problem: status.problem.clone(),
+        }
+    }
+
+    /// This machine has slept: a session that has not lived through it is replaced at once.
+    pub(super) fn woken(&self) {
+        match self.peer() {
+            Some(peer) => peer.probe(PROBE),
+            None => self.try_now.notify_one(),
         }
     }
 
