@@ -7,6 +7,7 @@
 //! ([`streams`]), membership ([`family`]) and what the administrator asks ([`control`],
 //! [`who`]).
 
+mod acl;
 mod control;
 mod devices;
 mod dispatch;
@@ -19,6 +20,7 @@ mod measures;
 mod record;
 mod refusals;
 mod sessions;
+mod settings;
 mod streams;
 mod subscribe;
 mod usb;
@@ -42,7 +44,7 @@ use super::guardian::Guardian;
 use super::metrics::{self, Past};
 use super::node::{self, Loaded};
 use super::peer::Peer;
-use super::state::{StateDir, StateError};
+use super::state::{StateDir, StateError, Titles};
 use super::system::{raise_open_files, wall_clock};
 use super::{notify, signals, suspend};
 use crate::bus::{self, Owned};
@@ -73,6 +75,11 @@ struct Server {
     policy: RefCell<ExportPolicy>,
     acl: RefCell<Acl>,
     registry: RefCell<Registry>,
+    titles: RefCell<Titles>,
+    /// Who changed titles lately.
+    titled: RefCell<refusals::Refusals<NodeId>>,
+    /// Rules have changed.
+    rules: Notify,
     locks: locks::Locks,
     subscriptions: RefCell<Vec<Rc<subscribe::Subscription>>>,
     sessions: RefCell<Vec<Entry>>,
@@ -196,6 +203,9 @@ impl Server {
             policy: RefCell::new(state.exports()?),
             acl: RefCell::new(state.acl()?),
             locks: locks::Locks::new(state.fence()?),
+            titles: RefCell::new(state.titles()?),
+            titled: RefCell::default(),
+            rules: Notify::new(),
             state,
             name,
             family,

@@ -18,6 +18,7 @@ mod peers;
 mod policy;
 mod psk;
 mod root;
+mod titles;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -34,6 +35,7 @@ pub use members::{Member, Members};
 pub use peers::{Peer, Peers};
 pub use psk::FamilyPsk;
 pub use root::{Created, FamilyRoot, Issued, Revocation};
+pub use titles::Titles;
 
 /// Why the state cannot be read or written.
 #[derive(Debug, thiserror::Error)]

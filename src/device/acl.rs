@@ -266,6 +266,17 @@ impl Rights {
 #[error("the access list already has {MAX_ENTRIES} entries")]
 pub struct AclFull;
 
+/// Why a list was not replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSet {
+    /// Somebody has changed it; its version is this one.
+    #[error("the access list has version {0} by now")]
+    Version(u64),
+    /// It has no room.
+    #[error(transparent)]
+    Full(#[from] AclFull),
+}
+
 /// The whole list of this node with the version that compare-and-set uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -317,10 +328,39 @@ impl Acl {
         rights
     }
 
-    /// How many entries no longer count at wall time `now`.
-    pub fn expired(&self, now: u64) -> usize {
-        let over = |entry: &&Entry| entry.until.is_some_and(|until| until < now);
-        self.entries.iter().filter(over).count()
+    /// How many entries no longer count at wall time `now`, and whether there are some that will not
+    /// count some time.
+    pub fn expired(&self, now: u64) -> (usize, bool) {
+        let ends = self.entries.iter().filter_map(|entry| entry.until);
+        let (over, more): (Vec<u64>, Vec<u64>) = ends.partition(|until| *until < now);
+        (over.len(), !more.is_empty())
+    }
+
+    /// Replaces every entry with exactly this pattern; false when nothing changed.
+    ///
+    /// # Errors
+    /// [`NotSet::Version`] when the list is not what the caller knew any longer, [`NotSet::Full`] when
+    /// it would have more than [`MAX_ENTRIES`]; nothing is changed then.
+    pub fn set(
+        &mut self,
+        device: &Pattern,
+        entries: Vec<Entry>,
+        version: u64,
+    ) -> Result<bool, NotSet> {
+        if version != self.version {
+            return Err(NotSet::Version(self.version));
+        }
+        let mut new = self.clone();
+        new.entries.retain(|entry| entry.device != *device);
+        for entry in entries {
+            new.grant(entry)?;
+        }
+        if new.entries == self.entries {
+            return Ok(false);
+        }
+        new.version = self.version.saturating_add(1);
+        *self = new;
+        Ok(true)
     }
 
     /// Adds an entry, or replaces the one with the same device, subject and opcodes; false when

@@ -6,7 +6,8 @@ mod lock;
 mod settings;
 
 pub use access::{
-    AclGetResponse, AclGrantRequest, AclRevokeRequest, AclSetRequest, AclVersion, WireEntry,
+    AclGetResponse, AclGrantRequest, AclRevokeRequest, AclSetRequest, AclVersion, PatternRequest,
+    WireEntry,
 };
 pub use event::{DeviceEvent, EventKind, EventMask, SubscribeRequest};
 pub use lock::{

@@ -6,11 +6,13 @@
     reason = "a failed step of a test is a failed test"
 )]
 
+mod access;
 mod audit;
 mod auto;
 mod buses;
 mod echo;
 mod exposition;
+mod greedy;
 #[allow(
     dead_code,
     reason = "which helpers are unused differs between test binaries"

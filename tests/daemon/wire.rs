@@ -161,6 +161,12 @@ impl Session {
 
     /// Seals frames that the link would not send.
     pub(crate) fn send_raw(&mut self, tier: Tier, plaintext: &[u8]) -> io::Result<()> {
+        let message = self.sealed(tier, plaintext)?;
+        write_message(&mut self.stream, &message)
+    }
+
+    /// Frames as a record of this moment, to be sent some time.
+    pub(crate) fn sealed(&mut self, tier: Tier, plaintext: &[u8]) -> io::Result<Vec<u8>> {
         let mut buf = RecordBuf::with_capacity(plaintext.len());
         buf.extend_from_slice(plaintext);
         let now = clock::mono();
@@ -168,7 +174,7 @@ impl Session {
         session
             .seal(now, tier, Opcode::Record, &mut buf)
             .map_err(io::Error::other)?;
-        self.stream.write_all(buf.framed())
+        Ok(buf.message().to_vec())
     }
 
     /// The next thing that happens, or `None` when the session is over.

@@ -137,7 +137,7 @@ fn brief_id(brief: &Brief) -> Result<DeviceId, (Status, ErrorMap)> {
     brief.dev.parse().map_err(internal)
 }
 
-fn properties(hardware: &Hardware) -> BTreeMap<String, Value> {
+pub(super) fn properties(hardware: &Hardware) -> BTreeMap<String, Value> {
     match hardware {
         Hardware::Usb(info) => usb_properties(info),
         Hardware::Other(present) => present.props.clone(),

@@ -35,6 +35,17 @@ impl Service for Rc<Server> {
             Opcode::DeviceUnlock => later(peer, request, async move |peer, request| {
                 server.device_unlock(peer, &request.payload)
             }),
+            Opcode::DeviceConfigure => later(peer, request, async move |peer, request| {
+                server.device_configure(peer, &request.payload).await
+            }),
+            Opcode::DeviceCapabilities => later(peer, request, async move |peer, request| {
+                server.device_capabilities(peer, &request.payload).await
+            }),
+            Opcode::AclGet | Opcode::AclSet | Opcode::AclGrant | Opcode::AclRevoke => {
+                later(peer, request, async move |peer, request| {
+                    server.acl_request(peer, request)
+                });
+            }
             Opcode::UsbDeviceList => later(peer, request, async move |peer, _| {
                 server.usb_device_list(peer).await
             }),

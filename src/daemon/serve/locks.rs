@@ -509,6 +509,7 @@ impl Server {
         }
         self.take_locks_back();
         self.tell_differences();
+        self.rules.notify_one();
     }
 
     fn take_locks_back(&self) {

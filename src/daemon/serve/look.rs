@@ -229,8 +229,15 @@ impl Server {
 
     fn take_scan(&self) -> HashMap<DeviceId, Hardware> {
         let seen = self.scans.seen.borrow();
-        let (found, hardware): (Vec<Found>, Vec<Hardware>) =
+        let (mut found, hardware): (Vec<Found>, Vec<Hardware>) =
             seen.values().flatten().cloned().unzip();
+        let titles = self.titles.borrow();
+        for found in &mut found {
+            if let Some(title) = titles.of(&found.id) {
+                title.clone_into(&mut found.name);
+            }
+        }
+        drop(titles);
         let ids: Vec<DeviceId> = found.iter().map(|found| found.id.clone()).collect();
         let before: HashSet<DeviceId> = self.offered().collect();
         let changes = self.registry.borrow_mut().sync(found);

@@ -139,7 +139,7 @@ impl Server {
         for owned in candidates.filter(|owned| operations(owned).contains(&opcode)) {
             match (owned.wanted)(opcode, &request.payload) {
                 Ok(wanted) if is_of_class(&wanted.device, owned.class) => {
-                    in_time(&wanted, request.age_secs)?;
+                    in_time(wanted.write, request.age_secs)?;
                     return Ok((owned, wanted));
                 }
                 Ok(_) => {}
@@ -150,9 +150,9 @@ impl Server {
     }
 }
 
-/// What moves something is not begun late (profile 16.3).
-fn in_time(wanted: &Wanted, age_secs: u32) -> Result<(), (Status, ErrorMap)> {
-    if wanted.write && age_secs > bus::MAX_AGE_SECS {
+/// What moves or changes something is not begun late (profile 16.3).
+pub(super) fn in_time(changes: bool, age_secs: u32) -> Result<(), (Status, ErrorMap)> {
+    if changes && age_secs > bus::MAX_AGE_SECS {
         return Err((Status::Forbidden, ErrorMap::new(sub::TOO_OLD)));
     }
     Ok(())
@@ -212,8 +212,8 @@ mod tests {
         ] {
             let payload = request.encode().unwrap();
             let wanted = wanted(Opcode::GpioLineRequest, &payload).unwrap();
-            assert!(in_time(&wanted, bus::MAX_AGE_SECS).is_ok());
-            let answer = in_time(&wanted, bus::MAX_AGE_SECS + 1);
+            assert!(in_time(wanted.write, bus::MAX_AGE_SECS).is_ok());
+            let answer = in_time(wanted.write, bus::MAX_AGE_SECS + 1);
             assert_eq!(
                 answer.map_err(|(_, error)| error.sub),
                 late.map_err(Into::into)

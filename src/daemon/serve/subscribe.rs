@@ -38,13 +38,20 @@ pub(super) struct Subscription {
 pub(super) async fn expire(server: Rc<Server>) {
     let mut before = 0;
     loop {
-        tokio::time::sleep(EXPIRY).await;
-        let now = server.present();
-        let over = server.acl.borrow().expired(now);
+        let (over, more) = server.acl.borrow().expired(server.present());
         if over > before {
             server.rights_changed();
         }
         before = over;
+        let rules = server.rules.notified();
+        if more {
+            tokio::select! {
+                () = tokio::time::sleep(EXPIRY) => {}
+                () = rules => {}
+            }
+        } else {
+            rules.await;
+        }
     }
 }
 

@@ -211,3 +211,44 @@ fn a_subject_is_a_node_a_role_or_a_family() {
         assert!(wrong.parse::<Subject>().is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn a_list_is_set_only_on_what_the_caller_knew() {
+    let mut acl = Acl::default();
+    let pattern = |text: &str| text.parse::<Pattern>().unwrap();
+    let entry = |device: &str, mode| entry(device, &me(), mode);
+    acl.grant(entry("usb:*", Mode::Read)).unwrap();
+    acl.grant(entry("can:*", Mode::Read)).unwrap();
+    let all = || vec![entry("usb:*", Mode::ReadWrite)];
+    assert_eq!(
+        acl.set(&pattern("usb:*"), all(), 1),
+        Err(NotSet::Version(2))
+    );
+    assert_eq!(acl.set(&pattern("usb:*"), all(), 2), Ok(true));
+    assert_eq!(acl.version(), 3);
+    assert_eq!(
+        acl.entries(),
+        [entry("can:*", Mode::Read), entry("usb:*", Mode::ReadWrite)]
+    );
+    assert_eq!(acl.set(&pattern("can:*"), vec![], 3), Ok(true));
+    assert_eq!(acl.entries().len(), 1);
+    let before = acl.clone();
+    let many = (0..=MAX_ENTRIES).map(|n| Entry {
+        subject: Subject::Role(format!("r{n}")),
+        ..entry("can:*", Mode::Read)
+    });
+    let set = acl.set(&pattern("can:*"), many.collect(), 4);
+    assert_eq!(set, Err(NotSet::Full(AclFull)));
+    assert_eq!(acl, before);
+}
+
+#[test]
+fn it_is_known_whether_entries_will_expire() {
+    let mut acl = Acl::default();
+    assert_eq!(acl.expired(10), (0, false));
+    let mut entry = entry("usb:*", &me(), Mode::Read);
+    entry.until = Some(10);
+    acl.grant(entry).unwrap();
+    assert_eq!(acl.expired(10), (0, true));
+    assert_eq!(acl.expired(11), (1, false));
+}

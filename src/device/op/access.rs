@@ -98,7 +98,32 @@ impl AclSetRequest {
     }
 }
 
-/// Answer of `ACL_GET`, whose request names a pattern in `dev`.
+/// Request of `ACL_GET`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatternRequest {
+    /// The pattern, as it stands in the entries.
+    pub dev: Pattern,
+}
+
+impl PatternRequest {
+    /// The payload.
+    ///
+    /// # Errors
+    /// None that a value of this type causes.
+    pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        msgpack::encode(self)
+    }
+
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for another shape.
+    pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        msgpack::decode(payload)
+    }
+}
+
+/// Answer of `ACL_GET`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AclGetResponse {
     /// The entries of that pattern.
