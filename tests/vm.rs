@@ -233,6 +233,11 @@ fn run_boot(boot: &Boot, cases: &[&Case], nocapture: bool, tally: &Mutex<&mut Ta
         match verdict {
             Ok(()) => {
                 result(case.name, "ok", seconds);
+                let found = report.as_ref().ok().and_then(|r| r.case(case.function));
+                let log = found.map_or("", |found| found.log.as_str());
+                for line in log.lines().filter(|line| line.starts_with("measured: ")) {
+                    say(&format!("  {line}"));
+                }
                 tally.passed += 1;
             }
             Err(why) => {

@@ -7,6 +7,7 @@ use super::capture::Capture;
 use super::errors::CliError;
 use crate::daemon;
 use crate::daemon::config::ClientConfig;
+use crate::daemon::control::Side;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,6 +45,7 @@ impl Client {
             capture,
             usb: context.settings.client.usb,
             config: context.config.clone(),
+            metrics: context.settings.metrics(Side::Client)?,
         };
         daemon::client::run(&config).map_err(CliError::from_daemon)
     }

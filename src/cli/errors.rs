@@ -191,7 +191,9 @@ impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
         let exit = match error {
             ConfigError::Io { .. } | ConfigError::File { .. } => Exit::Failed,
-            ConfigError::Listen(_) | ConfigError::Connect(_) => Exit::Usage,
+            ConfigError::Listen(_) | ConfigError::Connect(_) | ConfigError::Metrics(_) => {
+                Exit::Usage
+            }
         };
         Self::new(exit, error.to_string())
     }

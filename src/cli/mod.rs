@@ -12,6 +12,7 @@ mod auto;
 mod can;
 mod capture;
 mod client;
+mod completions;
 mod detach;
 mod doctor;
 mod errors;
@@ -22,6 +23,7 @@ mod invite;
 mod join;
 mod list;
 mod lock;
+mod man;
 mod members;
 mod output;
 mod pwm;
@@ -38,7 +40,7 @@ mod who;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use crate::daemon::config::{DEFAULT_CONFIG, Paths, Settings};
 use crate::daemon::logging::{self, Program};
@@ -140,7 +142,42 @@ enum Command {
     Pwm(pwm::Pwm),
     Status(status::Status),
     Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+    Man(man::Man),
     GuardDevices(guard_devices::GuardDevices),
+}
+
+impl Command {
+    /// As what it keeps its log.
+    const fn program(&self) -> Program {
+        match self {
+            Self::Serve(_) | Self::Client(_) | Self::GuardDevices(_) => Program::Daemon,
+            Self::Init(_)
+            | Self::Invite(_)
+            | Self::Join(_)
+            | Self::Members(_)
+            | Self::Revoke(_)
+            | Self::Export(_)
+            | Self::Unexport(_)
+            | Self::Acl(_)
+            | Self::List(_)
+            | Self::Attach(_)
+            | Self::Detach(_)
+            | Self::Auto(_)
+            | Self::Reset(_)
+            | Self::Lock(_)
+            | Self::Unlock(_)
+            | Self::Who(_)
+            | Self::Audit(_)
+            | Self::Serial(_)
+            | Self::Can(_)
+            | Self::Pwm(_)
+            | Self::Status(_)
+            | Self::Doctor(_)
+            | Self::Completions(_)
+            | Self::Man(_) => Program::Subcommand,
+        }
+    }
 }
 
 /// What every subcommand is told.
@@ -169,33 +206,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run(global: Global, command: Command) -> Result<(), CliError> {
-    let program = match command {
-        Command::Serve(_) | Command::Client(_) | Command::GuardDevices(_) => Program::Daemon,
-        Command::Init(_)
-        | Command::Invite(_)
-        | Command::Join(_)
-        | Command::Members(_)
-        | Command::Revoke(_)
-        | Command::Export(_)
-        | Command::Unexport(_)
-        | Command::Acl(_)
-        | Command::List(_)
-        | Command::Attach(_)
-        | Command::Detach(_)
-        | Command::Auto(_)
-        | Command::Reset(_)
-        | Command::Lock(_)
-        | Command::Unlock(_)
-        | Command::Who(_)
-        | Command::Audit(_)
-        | Command::Serial(_)
-        | Command::Can(_)
-        | Command::Pwm(_)
-        | Command::Status(_)
-        | Command::Doctor(_) => Program::Subcommand,
-    };
     // Failing means that a test or an embedding program has set up logging already.
-    let _ = logging::start(program, global.verbose);
+    let _ = logging::start(command.program(), global.verbose);
     let settings = Settings::load(&global.config)?;
     let paths = settings.paths(global.state, global.run);
     let context = Context {
@@ -227,16 +239,30 @@ fn run(global: Global, command: Command) -> Result<(), CliError> {
         Command::Serial(args) => args.run(&context),
         Command::Can(args) => args.run(&context),
         Command::Pwm(args) => args.run(&context),
-        Command::Status(status::Status {}) => status::Status::run(&context),
+        Command::Status(args) => args.run(&context),
         Command::Doctor(args) => args.run(&context),
+        Command::Completions(args) => args.run(),
+        Command::Man(args) => args.run(&context),
         Command::GuardDevices(guard_devices::GuardDevices {}) => guard_devices::GuardDevices::run(),
     }
 }
 
+/// The command line as people see it, without the subcommands that only programs start.
+fn visible() -> clap::Command {
+    let whole = Cli::command();
+    let bare = Global::augment_args(clap::Command::new("myclerk"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(whole.get_about().cloned().unwrap_or_default())
+        .after_help(EXIT_CODES)
+        .arg_required_else_help(true);
+    let subcommands = whole
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set());
+    bare.subcommands(subcommands.cloned())
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -7,6 +7,7 @@ use super::capture::Capture;
 use super::errors::CliError;
 use crate::daemon;
 use crate::daemon::config::ServeConfig;
+use crate::daemon::control::Side;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,6 +46,7 @@ impl Serve {
             paths: context.paths.clone(),
             listen,
             capture,
+            metrics: context.settings.metrics(Side::Server)?,
         };
         daemon::serve::run(&config).map_err(CliError::from_daemon)
     }

@@ -15,6 +15,8 @@ mod files;
 mod follow;
 mod hub;
 mod locks;
+mod measured;
+mod measures;
 mod opener;
 mod ports;
 mod present;
@@ -39,10 +41,11 @@ use super::capture::Capture;
 use super::config::{ClientConfig, Connect};
 use super::control::message::NodeName;
 use super::control::{ControlListener, Side};
+use super::metrics::{self, Past};
 use super::node::{self, Loaded};
 use super::state::StateDir;
 use super::system::raise_open_files;
-use super::{notify, signals};
+use super::{notify, signals, suspend};
 use crate::bus::{self, Presenter};
 use crate::kernel::clock;
 use crate::kernel::vhci::Vhci;
@@ -74,6 +77,7 @@ struct Client {
     /// What becomes local by itself.
     auto: Auto,
     capture: Option<Capture>,
+    past: Past,
     started: Mono,
 }
 
@@ -108,6 +112,16 @@ async fn serve(
         tokio::task::spawn_local(hub::keep(Rc::clone(&client), Rc::clone(hub)));
     }
     let keeping = tokio::task::spawn_local(auto::keep(Rc::clone(&client)));
+    if let Some(listen) = &config.metrics {
+        let source = Rc::<Client>::clone(&client);
+        tokio::task::spawn_local(metrics::serve(listen.clone(), source));
+    }
+    let woken = Rc::clone(&client);
+    tokio::task::spawn_local(suspend::watch(move || {
+        for hub in woken.hubs.borrow().iter() {
+            hub.woken();
+        }
+    }));
     notify::ready();
     tracing::info!(
         node = client.name.name,
@@ -167,6 +181,7 @@ impl Client {
             waiting: RefCell::default(),
             auto: Auto::new(&config.config),
             capture: Capture::open(config.capture.as_ref()).context("cannot write the capture")?,
+            past: Past::default(),
             started: clock::mono(),
         })
     }

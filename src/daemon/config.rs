@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::client::rules;
+use super::control::Side;
+use super::metrics::Listen;
 use crate::transport::capture::Payloads;
 
 /// The TCP port that a server listens on unless told otherwise. No port is registered for the
@@ -47,6 +49,12 @@ pub enum ConfigError {
     /// An address is not usable.
     #[error("{0:?} is not an address to listen on: expected ADDR or ADDR:PORT, such as [::]:7575")]
     Listen(String),
+    /// Nothing to let the counts be read on.
+    #[error(
+        "[metrics] of the settings: {0:?} is not an address of this machine alone: expected one such as \
+         127.0.0.1:9575 or [::1]:9575, or the path of a socket"
+    )]
+    Metrics(String),
     /// A `NODE=ADDR` is not usable.
     #[error("{0:?} is not a node and its address: expected NODE=HOST or NODE=HOST:PORT")]
     Connect(String),
@@ -66,9 +74,23 @@ pub struct Settings {
     /// What `myclerk client` needs.
     #[serde(default)]
     pub client: ClientSettings,
+    /// Where the daemons let their counts be read.
+    #[serde(default)]
+    pub metrics: MetricsSettings,
     /// Why the settings in `client.toml` do not count, if so.
     #[serde(skip)]
     pub left_out: Option<String>,
+}
+
+/// `[metrics]` of a settings file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// An address of the loopback interface with its port, or the path of a socket; nothing is listened on
+    /// without.
+    pub listen: Option<String>,
+    /// The same for the client daemon alone, where both run.
+    pub client: Option<String>,
 }
 
 /// `[serve]` of a settings file.
@@ -129,6 +151,8 @@ pub struct ServeConfig {
     pub listen: Vec<SocketAddr>,
     /// A capture, if somebody asked for one.
     pub capture: Option<CaptureConfig>,
+    /// Where the counts can be read, if anywhere.
+    pub metrics: Option<Listen>,
 }
 
 /// What the client daemon is started with.
@@ -144,6 +168,8 @@ pub struct ClientConfig {
     pub usb: UsbSettings,
     /// The directory of the settings files.
     pub config: PathBuf,
+    /// Where the counts can be read, if anywhere.
+    pub metrics: Option<Listen>,
 }
 
 /// One node to connect to.
@@ -211,6 +237,8 @@ impl Settings {
         if !later.serve.listen.is_empty() {
             self.serve.listen = later.serve.listen;
         }
+        self.metrics.listen = later.metrics.listen.or(self.metrics.listen.take());
+        self.metrics.client = later.metrics.client.or(self.metrics.client.take());
         self.client.connect.extend(later.client.connect);
         let limit = later.client.usb.seqnum_limit;
         self.client.usb.seqnum_limit = limit.or(self.client.usb.seqnum_limit);
@@ -245,6 +273,24 @@ impl Settings {
             )]);
         }
         chosen.iter().map(|text| parse_listen(text)).collect()
+    }
+
+    /// Where a daemon lets its counts be read, if anywhere.
+    ///
+    /// # Errors
+    /// [`ConfigError::Metrics`].
+    pub fn metrics(&self, side: Side) -> Result<Option<Listen>, ConfigError> {
+        let text = match side {
+            Side::Server => self.metrics.listen.as_ref(),
+            Side::Client => self
+                .metrics
+                .client
+                .as_ref()
+                .or(self.metrics.listen.as_ref()),
+        };
+        let parse =
+            |text: &String| Listen::parse(text).ok_or_else(|| ConfigError::Metrics(text.clone()));
+        text.map(parse).transpose()
     }
 
     /// Nodes to connect to: the files', overridden by the flags' (`NODE=ADDR`).
@@ -426,6 +472,21 @@ mod tests {
             error.contains("other.toml") && error.contains("attach"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn counts_are_read_on_this_machine_alone_and_only_when_asked_for() {
+        let settings = |text: &str| toml::from_str::<Settings>(text).unwrap();
+        assert_eq!(settings("").metrics(Side::Server).unwrap(), None);
+        let both = settings("[metrics]\nlisten = '127.0.0.1:1'\nclient = '/run/c.sock'");
+        let at = |text: &str| Listen::parse(text);
+        assert_eq!(both.metrics(Side::Server).unwrap(), at("127.0.0.1:1"));
+        assert_eq!(both.metrics(Side::Client).unwrap(), at("/run/c.sock"));
+        let one = settings("[metrics]\nlisten = '[::1]:1'");
+        assert_eq!(one.metrics(Side::Client).unwrap(), at("[::1]:1"));
+        let open = settings("[metrics]\nlisten = '0.0.0.0:9575'");
+        let error = open.metrics(Side::Server).unwrap_err().to_string();
+        assert!(error.contains("0.0.0.0:9575"), "{error}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! await.
 
 mod drive;
+pub mod meter;
 mod stream;
 
 use std::cell::{Cell, RefCell};
@@ -28,6 +29,7 @@ use crate::wire::opcode::Opcode;
 use crate::wire::status::{Status, sub};
 
 pub use drive::start;
+use stream::Gauge;
 pub use stream::PeerStream;
 
 /// An answer as it came.
@@ -200,7 +202,7 @@ struct Shared {
     identity: PeerIdentity,
     service: Rc<dyn Service>,
     path: Rc<dyn PathControl>,
-    streams: RefCell<HashMap<StreamId, mpsc::UnboundedSender<Inbound>>>,
+    streams: RefCell<HashMap<StreamId, (mpsc::UnboundedSender<Inbound>, Gauge)>>,
     calls: ByCall<oneshot::Sender<Answer>>,
     /// Of calls whose answers may be several.
     news: ByCall<watch::Sender<Vec<u8>>>,
@@ -259,6 +261,11 @@ impl Peer {
     /// Bytes received and sent on the path since the session began.
     pub fn traffic(&self) -> (u64, u64) {
         (self.0.bytes_in.get(), self.0.bytes_out.get())
+    }
+
+    /// The shortest time from a request to its answer that was measured in this session.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.0.connection.borrow_mut().link().round_trip()
     }
 
     /// A handle that does not keep the session.
@@ -422,6 +429,7 @@ impl Peer {
     /// ([`crate::bus::Outlet::consume`]): the queue would hold whatever a peer sends while nobody reads.
     pub fn take_stream(&self, stream: StreamId) -> PeerStream {
         let (sender, inbound) = mpsc::unbounded_channel();
+        let gauge = Gauge::default();
         self.0
             .connection
             .borrow_mut()
@@ -430,9 +438,10 @@ impl Peer {
         if self.ended().is_some() {
             let _ = sender.send(Inbound::Closed);
         } else {
-            self.0.streams.borrow_mut().insert(stream, sender);
+            let taken = (sender, gauge.clone());
+            self.0.streams.borrow_mut().insert(stream, taken);
         }
-        PeerStream::new(stream, Rc::downgrade(&self.0), inbound)
+        PeerStream::new(stream, Rc::downgrade(&self.0), inbound, gauge)
     }
 
     /// The task of a stream has ended; later frames of the stream go nowhere.
@@ -575,7 +584,10 @@ impl Shared {
     /// Hands something to the task of a stream; gives it back when there is none.
     fn deliver(&self, stream: StreamId, inbound: Inbound) -> Option<Inbound> {
         match self.streams.borrow().get(&stream) {
-            Some(sender) => sender.send(inbound).err().map(|error| error.0),
+            Some((sender, gauge)) => {
+                gauge.came(&inbound);
+                sender.send(inbound).err().map(|error| error.0)
+            }
             None => Some(inbound),
         }
     }

@@ -16,6 +16,7 @@ mod invite;
 mod leases;
 mod locks;
 mod look;
+mod measures;
 mod record;
 mod refusals;
 mod sessions;
@@ -40,11 +41,12 @@ use super::config::ServeConfig;
 use super::control::message::NodeName;
 use super::control::{ControlListener, Side};
 use super::guardian::Guardian;
+use super::metrics::{self, Past};
 use super::node::{self, Loaded};
 use super::peer::Peer;
 use super::state::{StateDir, StateError, Titles};
 use super::system::{raise_open_files, wall_clock};
-use super::{notify, signals};
+use super::{notify, signals, suspend};
 use crate::bus::{self, Owned};
 use crate::device::acl::Acl;
 use crate::device::export::ExportPolicy;
@@ -97,6 +99,7 @@ struct Server {
     invites: RefCell<Vec<Rc<family::Invite>>>,
     listen: Vec<String>,
     capture: Option<Capture>,
+    past: Past,
     started: Mono,
     stopping: Cell<bool>,
 }
@@ -140,8 +143,18 @@ async fn serve(config: &ServeConfig, owned: &'static [&'static Owned]) -> anyhow
         tokio::task::spawn_local(sessions::accept(Rc::clone(&server), listener));
     }
     tokio::task::spawn_local(look::watch(Rc::clone(&server)));
+    let woken = Rc::clone(&server);
+    tokio::task::spawn_local(suspend::watch(move || {
+        for entry in woken.sessions.borrow().iter() {
+            entry.peer.probe(suspend::PROBE);
+        }
+    }));
     tokio::task::spawn_local(locks::keep(Rc::clone(&server)));
     tokio::task::spawn_local(subscribe::expire(Rc::clone(&server)));
+    if let Some(listen) = &config.metrics {
+        let source = Rc::<Server>::clone(&server);
+        tokio::task::spawn_local(metrics::serve(listen.clone(), source));
+    }
     server.mend().await;
     notify::ready();
     tracing::info!(
@@ -215,6 +228,7 @@ impl Server {
             invites: RefCell::default(),
             listen: listen?.iter().map(ToString::to_string).collect(),
             capture,
+            past: Past::default(),
             started: clock::mono(),
             stopping: Cell::new(false),
         })

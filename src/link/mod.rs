@@ -160,6 +160,11 @@ impl Link {
         self.round_trip = Some(known.min(round_trip));
     }
 
+    /// The smallest round trip that was measured.
+    pub const fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
     /// Sealed bytes were handed to the transport.
     pub const fn written(&mut self, now: Mono, bytes: u64) {
         self.rate.written(now, bytes);

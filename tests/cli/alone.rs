@@ -14,8 +14,24 @@ fn help_names_every_subcommand_and_exit_code() {
     let help = home.run(&["--help"]);
     assert_eq!(help.code, 0);
     let subcommands = [
-        "init", "invite", "join", "members", "revoke", "serve", "export", "unexport", "acl",
-        "client", "list", "attach", "detach", "status", "doctor",
+        "init",
+        "invite",
+        "join",
+        "members",
+        "revoke",
+        "serve",
+        "export",
+        "unexport",
+        "acl",
+        "client",
+        "list",
+        "attach",
+        "detach",
+        "auto",
+        "status",
+        "doctor",
+        "completions",
+        "man",
     ];
     for subcommand in subcommands {
         assert!(

@@ -127,6 +127,7 @@ fn stick(node: String) -> AttachedDevice {
         files: vec!["/dev/sdb".to_owned()],
         auto: false,
         waiting: None,
+        traffic: None,
     }
 }
 

@@ -7,5 +7,6 @@
 
 mod alone;
 mod asking;
+mod generated;
 #[path = "../support/home.rs"]
 mod support;

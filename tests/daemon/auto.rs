@@ -17,8 +17,14 @@ impl Machine {
         fs::write(self.rules_file(), text).unwrap();
     }
 
+    /// No kernel tells of these devices: somebody has to look.
+    fn look(&self) {
+        assert_eq!(self.run(&["list", "--local"]).code, 0);
+    }
+
     fn unplug(&self, device: &str) {
         fs::remove_file(self.hardware().join(device.replace(':', "/"))).unwrap();
+        self.look();
     }
 
     /// The attached devices, as `NODE/DEVICE`.
@@ -122,6 +128,7 @@ fn what_was_detached_by_hand_stays_away_until_it_is_plugged_in_anew() {
         "{detached:?}"
     );
     hub.plug("echo:two");
+    hub.look();
     laptop.gets("hub/echo:two");
     assert_eq!(laptop.has(), ["hub/echo:two"]);
     let of_one = || {
@@ -135,6 +142,7 @@ fn what_was_detached_by_hand_stays_away_until_it_is_plugged_in_anew() {
     hub.unplug("echo:one");
     eventually("it is gone", || of_one().is_none().then_some(()));
     hub.plug("echo:one");
+    hub.look();
     laptop.gets("hub/echo:one");
 }
 
@@ -166,6 +174,7 @@ fn a_broken_file_is_told_of_and_the_old_rules_stay() {
     let doctor = laptop.run(&["doctor"]);
     assert!(doctor.out.contains("mode = \"rw\""), "{doctor:?}");
     hub.plug("echo:two");
+    hub.look();
     laptop.gets("hub/echo:two");
     assert_eq!(client.lines("rules not understood"), 1, "{}", client.log());
 
@@ -210,4 +219,34 @@ fn what_cannot_be_attached_is_tried_again_ever_more_rarely() {
         "{}",
         client.log()
     );
+}
+
+#[test]
+fn who_queues_by_rule_gets_the_device_when_it_is_given_back() {
+    let hub = Machine::founded();
+    hub.plug("echo:one");
+    let _server = hub.server();
+    let users = ["laptop", "desk"].map(|name| {
+        let machine = hub.admit(name);
+        hub.share("echo:one", name, "rw");
+        machine.rules(&format!("{ECHO}lock = true\n"));
+        machine
+    });
+    let [laptop, desk] = &users;
+    let _first = laptop.user();
+    laptop.gets("hub/echo:one");
+    let _second = desk.user();
+    let who = |what: &str| {
+        hub.run(&["who", "--json"])
+            .json()
+            .to_string()
+            .contains(what)
+    };
+    eventually("the desk stands in the queue", || {
+        who("\"desk\"").then_some(())
+    });
+    assert_eq!(desk.has(), Vec::<String>::new());
+    assert_eq!(laptop.run(&["detach", "--all"]).code, 0);
+    desk.gets("hub/echo:one");
+    assert_eq!(laptop.has(), Vec::<String>::new(), "it was put away there");
 }

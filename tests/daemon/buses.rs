@@ -35,13 +35,14 @@ fn a_daemon_that_has_the_buses_of_these_tests() {
         run: directory("MYCLERK_RUN"),
     };
     logging::start(Program::Daemon, 0).unwrap();
+    let config = directory("MYCLERK_CONFIG");
+    let settings = Settings::load(&config).unwrap();
     if part == "client" {
-        let config = directory("MYCLERK_CONFIG");
-        let settings = Settings::load(&config).unwrap();
         let config = ClientConfig {
             paths,
             connect: settings.connect(&[]).unwrap(),
             capture: None,
+            metrics: settings.metrics(Side::Client).unwrap(),
             usb: UsbSettings::default(),
             config,
         };
@@ -51,6 +52,7 @@ fn a_daemon_that_has_the_buses_of_these_tests() {
             paths,
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
             capture: None,
+            metrics: settings.metrics(Side::Server).unwrap(),
         };
         serve::run_with(&config, OWNED).unwrap();
     }

@@ -254,6 +254,9 @@ async fn attach(opener: Rc<dyn Opener>, wish: Wish) -> Result<Local, AttachError
     tokio::task::spawn_local(async move { sender.send(listening.await) });
     let words = wish.options.get("word").cloned().unwrap_or_default();
     for word in words {
+        // What became of it does not matter; it is a request that takes its time.
+        let question = Start::payload(&wish.device, 0);
+        let _ = opener.call(Opcode::GpioLineInfo, question, PATIENCE).await;
         let echo = voice.say(&word).await.unwrap_or_default();
         fs::write(&voice.file, echo).unwrap();
     }

@@ -11,6 +11,7 @@ mod audit;
 mod auto;
 mod buses;
 mod echo;
+mod exposition;
 mod greedy;
 #[allow(
     dead_code,
@@ -26,8 +27,10 @@ mod link;
 mod locks;
 mod machine;
 mod member;
+mod metrics;
 mod misbehaving;
 mod outage;
+mod status;
 mod strangers;
 mod subscribe;
 mod wire;

@@ -5,7 +5,7 @@ use crate::link::Link;
 use crate::machine::{Machine, eventually};
 
 /// A laptop that reaches the hub by the link.
-fn behind(hub: &Machine, link: &Link) -> Machine {
+pub(crate) fn behind(hub: &Machine, link: &Link) -> Machine {
     let laptop = hub.admit("laptop");
     point_to(&laptop, link.address());
     laptop

@@ -3,7 +3,7 @@
 source "${BASH_SOURCE[0]%/*}/lib.sh"
 source "${BASH_SOURCE[0]%/*}/bridge.sh"
 
-CYCLES=$(rounds 30 200)
+CYCLES=$(rounds 12 200)
 # Both daemons have everything that they will ever need after so many of them.
 WARM=20
 # What a daemon may have more in the end: caches that fill up, pages that its heap keeps.

@@ -3,7 +3,7 @@
 source "${BASH_SOURCE[0]%/*}/lib.sh"
 source "${BASH_SOURCE[0]%/*}/bridge.sh"
 
-ROUNDS=$(rounds 2 10)
+ROUNDS=$(rounds 1 10)
 
 prepare() {
     modprobe vhci-hcd

@@ -10,6 +10,7 @@ use super::Client;
 use super::attached::{Attached, Form, sysfs};
 use super::follow::may_return;
 use super::hub::Hub;
+use super::measured::Measured;
 use super::present::Wanted;
 use super::target::{Target, USB, ask_error};
 use crate::bus::outage::GRACE;
@@ -18,6 +19,7 @@ use crate::bus::usb::op::{AttachRequest, AttachResponse};
 use crate::daemon::control::Conversation;
 use crate::daemon::control::message::{AttachedDevice, ControlError, NodeName};
 use crate::daemon::peer::Peer;
+use crate::daemon::peer::meter::Meter;
 use crate::kernel::vhci::PortId;
 use crate::wire::crc16;
 use crate::wire::opcode::Opcode;
@@ -126,9 +128,15 @@ impl Client {
         };
         let (response, stream) = open(peer, &request, &node).await?;
         let outlet = Rc::clone(&stream.outlet);
+        let meter = Rc::new(Meter::default());
+        stream.measure(&meter);
+        let measured = Measured {
+            hub: Rc::clone(hub),
+            meter: Rc::clone(&meter),
+        };
         let line = Line {
             session: (stream.outlet, stream.inbound),
-            way: Way::of(Rc::<Hub>::clone(hub), request, &response),
+            way: Way::of(Rc::new(measured), request, &response),
         };
         let identity = format!("{}/{}", node.id, target.brief.dev);
         let pin = Some(crc16::checksum(identity.as_bytes()));
@@ -148,7 +156,7 @@ impl Client {
             handle: attachment.handle(),
             speed: response.spd,
         };
-        let attached = Attached::new(node, target, form);
+        let attached = Attached::new(node, target, form, meter);
         self.attached.borrow_mut().push(Rc::clone(&attached));
         attached.keep_until_gone(told);
         let watching = watch(Rc::clone(self), Rc::clone(&attached), attachment, follow);

@@ -14,6 +14,7 @@ use crate::bus::usb::client;
 use crate::bus::usb::op::Speed;
 use crate::bus::{self, Presenter};
 use crate::daemon::control::message::{AttachedDevice, NodeName};
+use crate::daemon::peer::meter::Meter;
 use crate::kernel::clock;
 use crate::kernel::vhci::{PortId, Vhci};
 use crate::wire::time::Mono;
@@ -33,6 +34,7 @@ pub(super) struct Attached {
     pub(super) name: String,
     pub(super) form: Form,
     since: Mono,
+    pub(super) meter: Rc<Meter>,
     ended: Cell<bool>,
     end: Notify,
     pub(super) why: RefCell<Option<String>>,
@@ -53,7 +55,7 @@ pub(super) enum Form {
 }
 
 impl Attached {
-    pub(super) fn new(node: NodeName, target: Target, form: Form) -> Rc<Self> {
+    pub(super) fn new(node: NodeName, target: Target, form: Form, meter: Rc<Meter>) -> Rc<Self> {
         Rc::new(Self {
             node,
             device: target.name().to_owned(),
@@ -61,6 +63,7 @@ impl Attached {
             name: target.brief.name,
             form,
             since: clock::mono(),
+            meter,
             ended: Cell::new(false),
             end: Notify::new(),
             why: RefCell::default(),
@@ -174,6 +177,7 @@ impl Attached {
             files: Vec::new(),
             auto: false,
             waiting: None,
+            traffic: Some(self.meter.read(clock::mono()).into()),
         }
     }
 }

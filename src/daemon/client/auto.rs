@@ -25,7 +25,7 @@ use crate::daemon::control::message::{
 };
 use crate::daemon::peer::{Peer, WeakPeer};
 use crate::device::id::DeviceId;
-use crate::device::op::{Brief, DeviceEvent, EventKind, SubscribeRequest};
+use crate::device::op::{Brief, DeviceEvent, EventKind, MAX_WAIT_MS, SubscribeRequest};
 use crate::device::registry::State;
 use crate::kernel::clock;
 use crate::wire::opcode::Opcode;
@@ -43,6 +43,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_millis(500);
 /// What changes together is looked at together.
 const BURST: Duration = Duration::from_millis(20);
+/// How long the lock of a device lasts that a rule attaches, unless it is renewed.
+const LOCK: Duration = Duration::from_secs(60);
 /// How long a preferred node that is being connected to is waited for.
 const HOPE: Duration = Duration::from_secs(5);
 
@@ -437,8 +439,34 @@ impl Client {
             options: rule.options.clone(),
             grace: rule.grace.map(Duration::from_secs),
         };
-        self.attach(&hub, wanted, &Conversation::nobody()).await?;
-        Ok(())
+        let device = &judged.device;
+        // What a person has locked stays locked.
+        let locks = rule.lock && self.lease_of(id, device).is_none();
+        if locks {
+            let times = [LOCK, Duration::from_millis(MAX_WAIT_MS.into())];
+            self.lock(&hub, device, times, &Conversation::nobody())
+                .await?;
+        }
+        let attached = if self.auto.wants(&judged.node, device) {
+            self.attach(&hub, wanted, &Conversation::nobody()).await
+        } else {
+            Err(ControlError::failed("the rules have changed"))
+        };
+        if locks {
+            let (client, id, device) = (Rc::clone(self), id.clone(), device.clone());
+            tokio::task::spawn_local(async move { client.unlock_after(&hub, &id, &device).await });
+        }
+        attached.map(drop)
+    }
+
+    /// Gives the lock of a device back once the device is no longer local.
+    async fn unlock_after(&self, hub: &Hub, node: &str, device: &str) {
+        if let Some(attached) = self.find_attached(node, device) {
+            attached.gone().await;
+        }
+        if let Err(error) = self.unlock(Some(hub), device, false).await {
+            tracing::debug!(node, device, %error, "its lock was not given back");
+        }
     }
 
     /// The rules for people.

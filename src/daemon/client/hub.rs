@@ -14,8 +14,10 @@ use crate::daemon::capture::Capture;
 use crate::daemon::config::Connect;
 use crate::daemon::control::message::{Link, NodeName, PeerInfo};
 use crate::daemon::handshake::{self, GreetError, Greeted};
+use crate::daemon::metrics::Past;
 use crate::daemon::peer::{self, Peer};
 use crate::daemon::state;
+use crate::daemon::suspend::PROBE;
 use crate::daemon::system::{SystemEntropy, is_better_clock};
 use crate::kernel::clock;
 use crate::link::connection::{Connection, End};
@@ -61,6 +63,8 @@ pub(super) struct Hub {
     end: RefCell<Option<Rc<End>>>,
     /// Of the last session, to go on with it.
     ticket: RefCell<Option<HeldTicket>>,
+    /// Sessions with it so far.
+    pub(super) sessions: Cell<u64>,
     changed: Notify,
     try_now: Notify,
 }
@@ -91,6 +95,7 @@ impl Hub {
             last: RefCell::default(),
             end: RefCell::default(),
             ticket: RefCell::default(),
+            sessions: Cell::new(0),
             changed: Notify::new(),
             try_now: Notify::new(),
         }
@@ -136,6 +141,11 @@ impl Hub {
             .filter(|peer| peer.ended().is_none())
     }
 
+    /// The session, also while its end is not seen to yet.
+    pub(super) fn last_peer(&self) -> Option<Peer> {
+        self.peer.borrow().clone()
+    }
+
     /// Waits for something to change.
     pub(super) fn changed(&self) -> Notified<'_> {
         self.changed.notified()
@@ -167,8 +177,16 @@ impl Hub {
             address: status.address.clone(),
             link: status.link,
             since: clock::mono().since(status.since).as_secs(),
-            rtt_us: None,
+            rtt_us: self.peer().and_then(|peer| peer.round_trip()).map(micros),
             problem: status.problem.clone(),
+        }
+    }
+
+    /// This machine has slept: a session that has not lived through it is replaced at once.
+    pub(super) fn woken(&self) {
+        match self.peer() {
+            Some(peer) => peer.probe(PROBE),
+            None => self.try_now.notify_one(),
         }
     }
 
@@ -209,6 +227,10 @@ impl Hub {
         drop(status);
         self.changed.notify_waiters();
     }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Why there is no session now.
@@ -275,6 +297,7 @@ async fn connect(client: &Rc<Client>, hub: &Rc<Hub>, patience: Duration) -> Setb
                 return stay(client, hub, greeted).await;
             }
             Err(setback) => {
+                Past::count(&client.past.refused);
                 passing |= matches!(setback, Setback::Passing(_));
                 let (Setback::Passing(problem) | Setback::Final(problem)) = setback;
                 problems.push(format!("{address}: {problem}"));
@@ -393,12 +416,15 @@ async fn stay(client: &Rc<Client>, hub: &Rc<Hub>, greeted: Greeted) -> Setback {
         .tapped(client.capture.as_ref().map(Capture::tap));
     let peer = peer::start(connection, path, Rc::new(Rc::clone(client)));
     let address = peer.address().to_owned();
+    Past::count(&client.past.opened);
+    Past::count(&hub.sessions);
     match client.catch_up(&peer).await {
         Ok(false) => {}
         Ok(true) => {
             // This session was made with a replaced PSK and may do nothing else.
             peer.close(Status::Ok, sub::PSK_REQUIRED);
             peer.closed().await;
+            client.past.ended(&peer);
             return Setback::Passing("the family's key was renewed".to_owned());
         }
         Err(error) => tracing::info!(node = hub.node().name, %error, "no family update"),
@@ -412,6 +438,7 @@ async fn stay(client: &Rc<Client>, hub: &Rc<Hub>, greeted: Greeted) -> Setback {
         tracing::info!(node = hub.node().name, address, "connected");
     }
     let end = peer.closed().await;
+    client.past.ended(&peer);
     *hub.end.borrow_mut() = Some(Rc::clone(&end));
     *hub.peer.borrow_mut() = None;
     *hub.ticket.borrow_mut() = peer.with_session(Session::take_ticket);

@@ -125,7 +125,7 @@ impl Client {
     }
 
     /// Locks a device and keeps it locked. `ttl` and `wait` as of [`LockRequest`].
-    async fn lock(
+    pub(super) async fn lock(
         self: &Rc<Self>,
         hub: &Rc<Hub>,
         device: &str,
@@ -185,7 +185,7 @@ impl Client {
 
     /// Gives a lock back; or ends whichever lock there is of the device, which only administrators
     /// may.
-    async fn unlock(
+    pub(super) async fn unlock(
         &self,
         hub: Option<&Hub>,
         device: &str,

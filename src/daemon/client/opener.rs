@@ -38,7 +38,8 @@ impl Hub {
             })
     }
 
-    fn session(&self) -> Result<Peer, AskError> {
+    /// The session that there is now.
+    pub(super) fn session(&self) -> Result<Peer, AskError> {
         self.peer()
             .ok_or_else(|| AskError::Ended("it is over".to_owned()))
     }

@@ -8,11 +8,13 @@ use std::time::Duration;
 use super::Client;
 use super::attached::{Attached, Form};
 use super::hub::Hub;
+use super::measured::Measured;
 use super::target::{Target, USB, ask_error};
 use crate::bus::outage::GRACE;
 use crate::bus::{AttachError, Here, Local, OperateError, Parameters, Presenter, Wish};
 use crate::daemon::control::Conversation;
 use crate::daemon::control::message::{AttachedDevice, ControlError, NodeName};
+use crate::daemon::peer::meter::Meter;
 
 /// A device that a person wants to have, and how.
 #[derive(Debug, Default)]
@@ -112,9 +114,14 @@ impl Client {
         let here = Here {
             vhci: Rc::clone(&self.vhci),
         };
-        let attaching = (presenter.attach)(Rc::<Hub>::clone(hub), wish, &here).await;
+        let meter = Rc::new(Meter::default());
+        let measured = Measured {
+            hub: Rc::clone(hub),
+            meter: Rc::clone(&meter),
+        };
+        let attaching = (presenter.attach)(Rc::new(measured), wish, &here).await;
         let Local { handle, ended } = attaching.map_err(|error| failed(&error))?;
-        let attached = Attached::new(node, target, Form::Other { presenter, handle });
+        let attached = Attached::new(node, target, Form::Other { presenter, handle }, meter);
         self.attached.borrow_mut().push(Rc::clone(&attached));
         let (client, watched) = (Rc::clone(self), Rc::clone(&attached));
         tokio::task::spawn_local(async move {

@@ -384,6 +384,9 @@ pub struct SessionInfo {
     pub tier: u8,
     /// Devices it has open.
     pub devices: Vec<String>,
+    /// What it does with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uses: Vec<InUse>,
     /// Bytes received and sent on the path.
     pub bytes_in: u64,
     /// See `bytes_in`.
@@ -575,6 +578,49 @@ pub struct AttachedDevice {
     /// It was unplugged: seconds that are left for another one to be plugged into its port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<u64>,
+    /// What went to its owner and came from there since it was attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
+}
+
+/// What went over the streams of a device. In is what came from the other node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Bytes of payloads.
+    pub bytes_in: u64,
+    /// See `bytes_in`.
+    pub bytes_out: u64,
+    /// Requests that were answered.
+    pub requests: u64,
+    /// Events that this side did not send because the other was too slow.
+    pub drops: u64,
+    /// Half of the requests of the last half to whole minute took no longer, in microseconds; at most a
+    /// quarter too high.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_us: Option<u64>,
+    /// 99 of 100 did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_us: Option<u64>,
+}
+
+impl Traffic {
+    /// Adds counts of the same device on another stream.
+    pub fn add(&mut self, other: &Self) {
+        self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
+        self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);
+        self.requests = self.requests.saturating_add(other.requests);
+        self.drops = self.drops.saturating_add(other.drops);
+    }
+}
+
+/// A device that a session of a server has open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InUse {
+    /// Its id.
+    pub device: String,
+    /// What went over all its streams in this session.
+    #[serde(flatten)]
+    pub traffic: Traffic,
 }
 
 /// One access entry.

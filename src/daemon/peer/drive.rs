@@ -405,7 +405,7 @@ impl Peer {
         self.0.ended.send_replace(Some(Rc::new(end)));
         self.0.caller.leave();
         let streams = std::mem::take(&mut *self.0.streams.borrow_mut());
-        for sender in streams.into_values() {
+        for (sender, _) in streams.into_values() {
             let _ = sender.send(Inbound::Closed);
         }
         self.0.calls.borrow_mut().clear();

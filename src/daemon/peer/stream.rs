@@ -1,11 +1,13 @@
 //! One stream of a peer as a bus half sees it.
 
+use std::cell::OnceCell;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::Shared;
+use super::meter::Meter;
 use crate::bus::{Inbound, Outgoing, Outlet, OutletError};
 use crate::kernel::clock;
 use crate::link::{Corr, LinkError, Request, StreamId, Target};
@@ -20,6 +22,51 @@ pub struct PeerStream {
     pub outlet: Rc<dyn Outlet>,
     /// Ends with [`Inbound::Reset`] or [`Inbound::Closed`].
     pub inbound: mpsc::UnboundedReceiver<Inbound>,
+    gauge: Gauge,
+}
+
+/// The meter of a stream, once it has one.
+#[derive(Clone, Default)]
+pub(super) struct Gauge(Rc<OnceCell<Rc<Meter>>>);
+
+impl Gauge {
+    fn meter(&self) -> Option<&Rc<Meter>> {
+        self.0.get()
+    }
+
+    /// Counts what the peer sent.
+    pub(super) fn came(&self, inbound: &Inbound) {
+        let Some(meter) = self.meter() else {
+            return;
+        };
+        match inbound {
+            Inbound::Request { payload, .. }
+            | Inbound::Event { payload, .. }
+            | Inbound::Data { payload, .. } => meter.came(payload.len()),
+            Inbound::Response {
+                corr,
+                payload,
+                more,
+                ..
+            } => {
+                meter.came(payload.len());
+                if !more {
+                    meter.answered(*corr, clock::mono());
+                }
+            }
+            Inbound::Dropped { count } => meter.dropped(*count),
+            Inbound::Cancel { .. }
+            | Inbound::Writable
+            | Inbound::Reset { .. }
+            | Inbound::Closed => {}
+        }
+    }
+
+    fn went(&self, bytes: usize) {
+        if let Some(meter) = self.meter() {
+            meter.went(bytes);
+        }
+    }
 }
 
 impl PeerStream {
@@ -27,18 +74,32 @@ impl PeerStream {
         id: StreamId,
         peer: Weak<Shared>,
         inbound: mpsc::UnboundedReceiver<Inbound>,
+        gauge: Gauge,
     ) -> Self {
+        let outlet = StreamOutlet {
+            stream: id,
+            peer,
+            gauge: gauge.clone(),
+        };
         Self {
             id,
-            outlet: Rc::new(StreamOutlet { stream: id, peer }),
+            outlet: Rc::new(outlet),
             inbound,
+            gauge,
         }
+    }
+
+    /// What goes over the stream counts for that meter from now on.
+    pub fn measure(&self, meter: &Rc<Meter>) {
+        // A stream is of one device and has one meter.
+        let _ = self.gauge.0.set(Rc::clone(meter));
     }
 }
 
 struct StreamOutlet {
     stream: StreamId,
     peer: Weak<Shared>,
+    gauge: Gauge,
 }
 
 impl Outlet for StreamOutlet {
@@ -74,22 +135,32 @@ impl Outlet for StreamOutlet {
                 | LinkError::NotAnOperation,
             ) => return Err(OutletError::Closed),
         }
+        let bytes = request.payload.len();
         let (_, corr) = link
             .request(now, request)
             .map_err(|_| OutletError::Closed)?;
         drop(connection);
+        if let Some(meter) = self.gauge.meter() {
+            meter.went(bytes);
+            meter.asked(corr.0, now);
+        }
         peer.wake();
         Ok(corr.0)
     }
 
     fn respond(&self, corr: u32, status: Status, payload: Vec<u8>) {
         if let Some(peer) = self.peer.upgrade() {
+            if let Some(meter) = self.gauge.meter() {
+                meter.went(payload.len());
+                meter.served();
+            }
             peer.respond(self.stream, Corr(corr), status, payload);
         }
     }
 
     fn event(&self, opcode: Opcode, payload: Vec<u8>) {
         if let Some(peer) = self.peer.upgrade() {
+            self.gauge.went(payload.len());
             let sent = peer
                 .connection
                 .borrow_mut()
@@ -104,6 +175,7 @@ impl Outlet for StreamOutlet {
 
     fn data(&self, payload: Vec<u8>, fin: bool) {
         if let Some(peer) = self.peer.upgrade() {
+            self.gauge.went(payload.len());
             let sent = peer
                 .connection
                 .borrow_mut()
@@ -162,4 +234,39 @@ impl Outlet for StreamOutlet {
 /// 0 stands for none.
 fn milliseconds(count: u32) -> Option<Duration> {
     (count > 0).then(|| Duration::from_millis(u64::from(count)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_measured_to_its_last_answer() {
+        let (gauge, meter) = (Gauge::default(), Rc::new(Meter::default()));
+        let response = |corr, more| Inbound::Response {
+            corr,
+            status: Status::Ok,
+            payload: vec![0; 10],
+            more,
+        };
+        gauge.came(&response(1, false));
+        assert_eq!(meter.read(clock::mono()).bytes_in, 0, "it has no meter yet");
+        let _ = gauge.0.set(Rc::clone(&meter));
+        meter.asked(7, clock::mono());
+        gauge.came(&response(7, true));
+        assert_eq!(meter.read(clock::mono()).requests, 0);
+        gauge.came(&response(7, false));
+        gauge.came(&response(7, false));
+        gauge.came(&Inbound::Dropped { count: 3 });
+        gauge.came(&Inbound::Data {
+            payload: vec![0; 5],
+            fin: false,
+        });
+        gauge.went(2);
+        let reading = meter.read(clock::mono());
+        assert_eq!(reading.requests, 1);
+        assert!(reading.p50.is_some());
+        assert_eq!((reading.bytes_in, reading.bytes_out), (35, 2));
+        assert_eq!(reading.drops, 3);
+    }
 }

@@ -1,14 +1,14 @@
 //! What the administrator asks over the control socket.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Server;
 use super::invite::Wanted;
 use super::uses::Use;
 use crate::daemon::admin::{self, Known};
 use crate::daemon::control::message::{
-    ControlError, LocalDevice, NodeName, Reply, Request, Revoked, ServerStatus, SessionInfo,
-    Unexported,
+    ControlError, InUse, LocalDevice, NodeName, Reply, Request, Revoked, ServerStatus, SessionInfo,
+    Traffic, Unexported,
 };
 use crate::daemon::control::{ControlHandler, Conversation};
 use crate::daemon::peer::Peer;
@@ -172,6 +172,7 @@ impl Server {
                         age: now.since(entry.since).as_secs(),
                         tier: entry.tier,
                         devices: self.used_by(&entry.peer),
+                        uses: self.traffic_of(&entry.peer),
                         bytes_in,
                         bytes_out,
                     }
@@ -186,6 +187,19 @@ impl Server {
         // A device may be used by many streams.
         let devices: BTreeSet<_> = own.map(|used| used.device.id.as_str().to_owned()).collect();
         devices.into_iter().collect()
+    }
+
+    /// What goes over the streams of a session, by device.
+    fn traffic_of(&self, peer: &Peer) -> Vec<InUse> {
+        let mut devices: BTreeMap<String, Traffic> = BTreeMap::new();
+        for used in self.uses.borrow().iter().filter(|used| used.peer.is(peer)) {
+            let device = used.device.id.as_str().to_owned();
+            let one = Traffic::from(used.meter.read(clock::mono()));
+            devices.entry(device).or_default().add(&one);
+        }
+        let uses = devices.into_iter();
+        uses.map(|(device, traffic)| InUse { device, traffic })
+            .collect()
     }
 
     fn local_devices(&self) -> Vec<LocalDevice> {

@@ -8,6 +8,7 @@ use super::{Entry, Server};
 use crate::bus;
 use crate::daemon::capture::Capture;
 use crate::daemon::handshake::{self, Answering, GreetError, Greeted};
+use crate::daemon::metrics::Past;
 use crate::daemon::peer::{self, Peer};
 use crate::daemon::system::{SystemEntropy, is_better_clock};
 use crate::kernel::clock;
@@ -56,6 +57,7 @@ async fn welcome(server: Rc<Server>, accepted: Accepted) {
             server.enter(greeted);
         }
         Err(error) => {
+            Past::count(&server.past.refused);
             let heard =
                 server
                     .refusals
@@ -110,6 +112,7 @@ impl Server {
             resumed: Cell::new(info.resumed),
         };
         self.sessions.borrow_mut().push(entry);
+        Past::count(&self.past.opened);
         if let Some(key_id) = enrol_key {
             self.enrolling(&peer, key_id);
         }
@@ -215,6 +218,7 @@ async fn leave(server: Rc<Server>, peer: Peer) {
     let end = peer.closed().await;
     tracing::info!(peer = peer.name(), reason = %end, "session ended");
     server.locks_without(&peer);
+    server.past.ended(&peer);
     server
         .sessions
         .borrow_mut()

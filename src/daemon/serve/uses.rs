@@ -12,6 +12,7 @@ use super::look::Hardware;
 use crate::bus::BusStream;
 use crate::bus::usb::enumerate::Location;
 use crate::daemon::audit::{Record, What};
+use crate::daemon::peer::meter::Meter;
 use crate::daemon::peer::{Incoming, Peer};
 use crate::device::acl::Need;
 use crate::device::id::DeviceId;
@@ -47,6 +48,8 @@ pub(super) struct Use {
     pub(super) fence: Option<u64>,
     /// When it began.
     pub(super) since: Mono,
+    /// What goes over that stream.
+    pub(super) meter: Rc<Meter>,
 }
 
 /// What a peer asks for, and what it needs to be given it.
@@ -150,6 +153,8 @@ impl Server {
             Ok((mut loan, need)) => {
                 loan.quiet = heard.is_none();
                 let device = loan.device.id.clone();
+                let meter = Rc::new(Meter::default());
+                handle.measure(&meter);
                 let used = Use {
                     ticket: loan.ticket,
                     device: loan.device.clone(),
@@ -159,6 +164,7 @@ impl Server {
                     need,
                     fence: self.fence_of(&peer, &device),
                     since: clock::mono(),
+                    meter,
                 };
                 let _use = InUse::enter(&self, used, &loan);
                 self.record(&peer, Record::new(What::Attached).on(&device));
