@@ -59,6 +59,16 @@ fn queues(hub: &Machine) -> usize {
         .sum()
 }
 
+/// Reads its place in the queue, with more to come.
+fn hears_its_place(session: &mut Session) {
+    loop {
+        if let LinkEvent::Response { more, .. } = session.next().unwrap() {
+            assert!(more);
+            return;
+        }
+    }
+}
+
 #[test]
 fn who_leaves_in_the_middle_of_its_wait_is_no_ghost_in_the_queue() {
     let (hub, server, greedy, modest) = hub();
@@ -72,12 +82,8 @@ fn who_leaves_in_the_middle_of_its_wait_is_no_ghost_in_the_queue() {
         let link = waiting.connection.link();
         link.request(clock::mono(), wish).unwrap();
         waiting.flush().unwrap();
-        while told {
-            // Its place, with more to come.
-            if let LinkEvent::Response { more, .. } = waiting.next().unwrap() {
-                assert!(more);
-                break;
-            }
+        if told {
+            hears_its_place(&mut waiting);
         }
     }
     eventually("all are gone", || {
