@@ -4,7 +4,7 @@
 source "${BASH_SOURCE[0]%/*}/lib.sh"
 source "${BASH_SOURCE[0]%/*}/bridge.sh"
 
-ROUNDS=$(rounds 5 25)
+ROUNDS=$(rounds 4 25)
 SEED=7575
 MOMENTS=(attach transfer detach idle)
 
