@@ -436,7 +436,7 @@ fn nobody_configures_what_others_have_open() {
         let mut one = machine.open(CanMode::ReadWrite).await;
         let other = machine.open(CanMode::Read).await;
         let answer = one.ask(Opcode::CanConfigure, configure(250_000)).await;
-        assert_eq!(answer, refused(Status::Forbidden, sub::LOCK_HELD));
+        assert_eq!(answer, refused(Status::Forbidden, sub::EXCLUSIVE));
         assert_eq!(machine.host.settings("can0"), []);
         other.close().await;
         assert!(

@@ -207,7 +207,7 @@ case_drivers() {
     said "$HERE" i2cdetect -y BUS $LM75 $LM75 | grep UU >/dev/null || fail "the driver's chip is not shown as in use"
 
     # The owner goes and comes: the drivers stay.
-    allow_kernel 'i2c.*failure (reading|writing) (data|status)'
+    allow_kernel 'i2c.*failure (reading|writing) (data|status|functionality)'
     stop hub KILL
     must_come 60 "the loss of the session" attached_live false
     if cat "$temperature" >/dev/null 2>&1; then fail "a temperature without an owner"; fi
@@ -312,7 +312,7 @@ case_clients() {
 LIMIT_outage=120
 case_outage() {
     # A local adapter says the same when it is unplugged.
-    allow_kernel 'i2c.*failure (reading|writing) (data|status)'
+    allow_kernel 'i2c.*failure (reading|writing) (data|status|functionality)'
     # So does vhci of a port whose other end was killed.
     allow_kernel 'vhci_hcd: sendmsg failed!, ret=-32'
     bus_up --as cuse --grace 600

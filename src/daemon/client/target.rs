@@ -12,7 +12,7 @@ use crate::device::acl::Mode;
 use crate::device::id::DeviceId;
 use crate::device::name::{self, Candidate, NameError};
 use crate::device::op::{Brief, DeviceRequest, Info, ListRequest, ListResponse};
-use crate::device::registry::State;
+use crate::device::registry::{Refusal, State};
 use crate::wire::msgpack::{self, Value};
 use crate::wire::opcode::Opcode;
 use crate::wire::status::sub;
@@ -200,8 +200,16 @@ pub(super) fn ask_error(error: &AskError, node: &NodeName, thing: &str) -> Contr
     let name = &node.name;
     match error {
         AskError::Refused { status, error: map } => match map.sub.as_ref() {
-            sub::EXCLUSIVE => ControlError::refused(format!("{thing} on {name} is in use"))
-                .because("another machine has it attached; it must detach it first"),
+            sub::EXCLUSIVE => {
+                // A bus may have a reason of its own.
+                let known = map
+                    .msg
+                    .clone()
+                    .filter(|msg| *msg != Refusal::InUse.to_string());
+                let detach = "another machine has it attached; it must detach it first";
+                ControlError::refused(format!("{thing} on {name} is in use"))
+                    .because(known.unwrap_or_else(|| detach.to_owned()))
+            }
             sub::LOCK_HELD => {
                 ControlError::refused(format!("{thing} on {name} is locked by another machine"))
                     .because("nobody else can use it until that machine unlocks it")

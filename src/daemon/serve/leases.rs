@@ -81,8 +81,13 @@ fn lease(token: [u8; TOKEN], hold: Duration, returns: UnboundedReceiver<Return>)
 
 /// How long the device is kept now that this session is over.
 pub(super) fn keep(peer: &Peer, hold: Duration) -> Duration {
-    match peer.ended().as_deref() {
-        Some(End::PathLost) if peer.was_hung_up() => hold.min(BRIEF),
+    worth(peer.ended().as_deref(), peer.was_hung_up(), hold)
+}
+
+/// What the end of a session is worth to its devices.
+fn worth(end: Option<&End>, hung_up: bool, hold: Duration) -> Duration {
+    match end {
+        Some(End::PathLost) if hung_up => hold.min(BRIEF),
         Some(End::PathLost | End::Silent | End::Forged | End::Exhausted) => hold,
         Some(End::ClosedByPeer(_) | End::ClosedHere(_) | End::Violation(_) | End::Revoked)
         | None => Duration::ZERO,
@@ -145,5 +150,59 @@ impl Server {
         }
         old.drop_stream(old_stream);
         Some((hold, back))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::CloseReason;
+
+    #[test]
+    fn only_a_lost_session_keeps_a_device_and_a_silent_one_longest() {
+        let hold = Duration::from_secs(30);
+        let closed = || CloseReason::new(Status::Ok, "");
+        for (end, hung_up, kept) in [
+            (Some(End::Silent), false, hold),
+            (Some(End::PathLost), false, hold),
+            (Some(End::PathLost), true, BRIEF),
+            (Some(End::Forged), false, hold),
+            (Some(End::ClosedByPeer(closed())), false, Duration::ZERO),
+            (Some(End::ClosedHere(closed())), true, Duration::ZERO),
+            (Some(End::Revoked), false, Duration::ZERO),
+            (None, false, Duration::ZERO),
+        ] {
+            assert_eq!(worth(end.as_ref(), hung_up, hold), kept, "{end:?}");
+        }
+        let brief = Duration::from_millis(10);
+        assert_eq!(worth(Some(&End::PathLost), true, brief), brief);
+    }
+
+    #[test]
+    fn nobody_has_a_device_kept_for_longer_than_is_allowed() {
+        let mut registry = crate::device::registry::Registry::default();
+        registry.add(crate::device::registry::Found {
+            id: "usb:1:2".parse().unwrap(),
+            port: None,
+            peer: None,
+            name: String::new(),
+            hazard: None,
+        });
+        let sharing = crate::device::registry::Sharing::Exclusive;
+        let id = "usb:1:2".parse().unwrap();
+        let ticket = registry.begin_use(&id, [1; 16], sharing).unwrap();
+        let leases = Leases::default();
+        let asked = |hold| AttachRequest {
+            hold,
+            ..AttachRequest::whole("usb:1:2")
+        };
+        assert!(leases.begin(ticket, &asked(None)).is_none());
+        assert!(leases.begin(ticket, &asked(Some(0))).is_none());
+        let lease = leases.begin(ticket, &asked(Some(u32::MAX))).unwrap();
+        assert_eq!(lease.hold, LONGEST);
+        assert!(leases.has(ticket) && leases.find(&lease.token).is_some());
+        assert!(leases.find(&[0; TOKEN]).is_none());
+        leases.end(ticket);
+        assert!(!leases.has(ticket) && leases.find(&lease.token).is_none());
     }
 }

@@ -107,7 +107,7 @@ impl Interface {
         let others = self.owner.uses().get(&self.index).map_or(0, |u| u.streams) > 1;
         if others {
             let text = "others have the interface open, and it cannot be locked";
-            return Err(Refused::new(Status::Forbidden, sub::LOCK_HELD, text));
+            return Err(Refused::new(Status::Forbidden, sub::EXCLUSIVE, text));
         }
         let link = self.find()?;
         let Some(now) = link.controller else {
