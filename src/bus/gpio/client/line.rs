@@ -23,8 +23,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Levels under way to the owner.
 const WINDOW: usize = 16;
 /// How long edge detection may take to look at a line that has changed. What changes again before
-/// that is one event, or none.
-const LOOK: Duration = Duration::from_millis(20);
+/// that is one event, or none. A machine that is busy takes its time.
+const LOOK: Duration = Duration::from_millis(100);
 /// The same where it does not look: with one edge only, the edge is the level.
 const GLANCE: Duration = Duration::from_millis(1);
 /// After so many changes that nobody looked at, nobody is expected to.
