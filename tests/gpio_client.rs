@@ -468,7 +468,7 @@ async fn edge_by_edge(edge: Edge) {
     bench.happens(0, &[Change::Read]).await;
     assert_eq!(bench.pulls(), [(0, false)]);
     // One that is never read holds up nothing for ever.
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     assert_eq!(bench.pulls(), [(0, true)]);
 }
 
