@@ -1,5 +1,6 @@
 //! A handshake over a path: from a fresh connection to an established session.
 
+use core::ops::ControlFlow;
 use std::time::Duration;
 
 use crate::daemon::system::{SystemEntropy, wall_clock};
@@ -74,21 +75,9 @@ pub async fn dial(node: &LocalNode, dial: Dial, mut path: Path) -> Result<Greete
     loop {
         let message = receive(&mut path, initiator.next_timeout()).await?;
         let progress = initiator.handle(node, clock::mono(), &mut SystemEntropy, &message)?;
-        match progress {
-            Progress::Wait => {}
-            Progress::Send(messages) => send(&mut *path.writer, &messages).await?,
-            Progress::Established(established) => {
-                send(&mut *path.writer, &established.send).await?;
-                let (session, info) = (established.session, established.info);
-                return Ok(Greeted {
-                    session,
-                    path,
-                    info,
-                });
-            }
-            Progress::Refused { close, reason } => {
-                return Err(turn_away(path, &close, GreetError::Refused(reason)).await);
-            }
+        match follow(path, progress).await? {
+            ControlFlow::Continue(same) => path = same,
+            ControlFlow::Break(greeted) => return Ok(greeted),
         }
     }
 }
@@ -108,21 +97,10 @@ pub async fn resume(
     send(&mut *path.writer, &[first]).await?;
     loop {
         let message = receive(&mut path, resumer.next_timeout()).await?;
-        match resumer.handle(node, clock::mono(), &message)? {
-            Progress::Wait => {}
-            Progress::Send(messages) => send(&mut *path.writer, &messages).await?,
-            Progress::Established(established) => {
-                send(&mut *path.writer, &established.send).await?;
-                let (session, info) = (established.session, established.info);
-                return Ok(Greeted {
-                    session,
-                    path,
-                    info,
-                });
-            }
-            Progress::Refused { close, reason } => {
-                return Err(turn_away(path, &close, GreetError::Refused(reason)).await);
-            }
+        let progress = resumer.handle(node, clock::mono(), &message)?;
+        match follow(path, progress).await? {
+            ControlFlow::Continue(same) => path = same,
+            ControlFlow::Break(greeted) => return Ok(greeted),
         }
     }
 }
@@ -155,20 +133,10 @@ pub async fn answer(node: &impl Answering, mut path: Path) -> Result<Greeted, Gr
             )
         });
         match progress {
-            Ok(Progress::Wait) => {}
-            Ok(Progress::Send(messages)) => send(&mut *path.writer, &messages).await?,
-            Ok(Progress::Established(established)) => {
-                send(&mut *path.writer, &established.send).await?;
-                let (session, info) = (established.session, established.info);
-                return Ok(Greeted {
-                    session,
-                    path,
-                    info,
-                });
-            }
-            Ok(Progress::Refused { close, reason }) => {
-                return Err(turn_away(path, &close, GreetError::Refused(reason)).await);
-            }
+            Ok(progress) => match follow(path, progress).await? {
+                ControlFlow::Continue(same) => path = same,
+                ControlFlow::Break(greeted) => return Ok(greeted),
+            },
             Err(error) => {
                 return Err(match error.hint() {
                     Some(hint) => turn_away(path, &hint, error.into()).await,
@@ -177,6 +145,30 @@ pub async fn answer(node: &impl Answering, mut path: Path) -> Result<Greeted, Gr
             }
         }
     }
+}
+
+/// Sends what a step of a handshake has to say; the session, once there is one.
+async fn follow(
+    mut path: Path,
+    progress: Progress,
+) -> Result<ControlFlow<Greeted, Path>, GreetError> {
+    match progress {
+        Progress::Wait => {}
+        Progress::Send(messages) => send(&mut *path.writer, &messages).await?,
+        Progress::Established(established) => {
+            send(&mut *path.writer, &established.send).await?;
+            let (session, info) = (established.session, established.info);
+            return Ok(ControlFlow::Break(Greeted {
+                session,
+                path,
+                info,
+            }));
+        }
+        Progress::Refused { close, reason } => {
+            return Err(turn_away(path, &close, GreetError::Refused(reason)).await);
+        }
+    }
+    Ok(ControlFlow::Continue(path))
 }
 
 /// How long a refused peer has to read why before the connection is cut.

@@ -42,11 +42,7 @@ impl Opener for Measured {
             let session = self.hub.session()?;
             let (answer, stream) = session.open(opcode, payload, timeout).await?;
             stream.measure(&self.meter);
-            let stream = BusStream {
-                outlet: stream.outlet,
-                inbound: stream.inbound,
-            };
-            Ok((answer, stream))
+            Ok((answer, stream.into()))
         })
     }
 

@@ -58,11 +58,7 @@ impl Opener for Hub {
     ) -> Pending<'_, (Vec<u8>, BusStream)> {
         Box::pin(async move {
             let (answer, stream) = self.session()?.open(opcode, payload, timeout).await?;
-            let stream = BusStream {
-                outlet: stream.outlet,
-                inbound: stream.inbound,
-            };
-            Ok((answer, stream))
+            Ok((answer, stream.into()))
         })
     }
 

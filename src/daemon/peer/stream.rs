@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use super::meter::Meter;
-use crate::bus::{Inbound, Outgoing, Outlet, OutletError};
+use crate::bus::{BusStream, Inbound, Outgoing, Outlet, OutletError};
 use crate::kernel::clock;
 use crate::link::{Corr, LinkError, Request, StreamId, Target};
 use crate::wire::opcode::Opcode;
@@ -93,6 +93,15 @@ impl PeerStream {
     pub fn measure(&self, meter: &Rc<Meter>) {
         // A stream is of one device and has one meter.
         let _ = self.gauge.0.set(Rc::clone(meter));
+    }
+}
+
+impl From<PeerStream> for BusStream {
+    fn from(stream: PeerStream) -> Self {
+        Self {
+            outlet: stream.outlet,
+            inbound: stream.inbound,
+        }
     }
 }
 
